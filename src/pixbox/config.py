@@ -1,0 +1,468 @@
+"""Every setting once: name, type, default, unit and meaning.
+
+The schema (``pixbox schema``), the documentation page and the error messages are made from these fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    model_validator,
+)
+
+from pixbox.documents import override, read_document, validate
+from pixbox.errors import ConfigError, Fault
+from pixbox.labels import LabelMap
+
+Task = Literal["segmentation"]
+Format = Literal["list", "folders", "voc", "cityscapes", "ade20k", "coco-stuff", "ccp"]
+Architecture = Literal[
+    "unet", "unet_classic", "segnet", "pspnet", "unetplusplus", "manet", "linknet", "fpn", "pan",
+    "deeplabv3", "deeplabv3plus", "upernet", "segformer", "dpt",
+]  # fmt: skip
+LossName = Literal["cross_entropy", "binary", "dice", "cross_entropy_dice", "focal", "lovasz", "ohem"]
+ClassWeighting = Literal["none", "median_frequency", "enet", "inverse"]
+OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
+ScheduleName = Literal["constant", "poly", "onecycle", "cosine", "step", "plateau"]
+MONITORED = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "val_loss", "train_loss")
+
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+SizeHW = Annotated[tuple[Count, Count], Field(strict=False)]
+Range = Annotated[tuple[float, float], Field(strict=False)]
+
+
+class Section(BaseModel):
+    """Unknown keys are faults; a truth value is never taken for a number, nor text for either."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A length of training: so many epochs, or so many optimizer steps."""
+
+    count: int
+    unit: Literal["epochs", "steps"] = "epochs"
+
+    def in_steps(self, steps_per_epoch: int) -> int:
+        return self.count if self.unit == "steps" else self.count * steps_per_epoch
+
+
+def _read_interval(value: Any) -> Interval:
+    if isinstance(value, Interval):
+        return value
+    if type(value) is int and value >= 1:
+        return Interval(value)
+    if isinstance(value, str) and (match := re.fullmatch(r"([1-9][0-9_]*)\s*(epoch|step)s?", value)):
+        return Interval(int(match[1]), "epochs" if match[2] == "epoch" else "steps")
+    raise ValueError('write a number of epochs (5) or of steps ("500 steps")')
+
+
+IntervalField = Annotated[
+    Interval,
+    BeforeValidator(_read_interval),
+    PlainSerializer(lambda i: i.count if i.unit == "epochs" else f"{i.count} steps", when_used="always"),
+    Field(json_schema_extra={"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+]
+
+
+class FolderPair(Section):
+    """Where the pictures and masks of one split lie, below ``data.root``."""
+
+    images: Annotated[str, Field(description="Folder of pictures.")]
+    masks: Annotated[str, Field(description="Folder of masks.")]
+    mask_suffix: Annotated[str, Field(description="What follows the picture's stem in the mask's: `_mask`.")] = ""
+    ids: Annotated[str | None, Field(description="A file that lists the stems to use, one a line; all if not set.")] = (
+        None
+    )
+
+
+def _kind_of_source(value: Any) -> str:
+    return "folders" if isinstance(value, dict | FolderPair) else "name"
+
+
+SplitSource = Annotated[
+    Annotated[str, Tag("name")] | Annotated[FolderPair, Tag("folders")], Discriminator(_kind_of_source)
+]
+
+
+def _kind_of_labels(value: Any) -> str:
+    return "inline" if isinstance(value, dict | LabelMap) else "file"
+
+
+LabelSource = Annotated[
+    Annotated[str, Tag("file")] | Annotated[LabelMap, Tag("inline")], Discriminator(_kind_of_labels)
+]
+
+
+class AugmentConfig(Section):
+    """Random changes of training pictures. Everything is off by default. Geometry is applied in one warp."""
+
+    scale: Annotated[Range, Field(description="Least and largest zoom, drawn log-uniformly.")] = (1.0, 1.0)
+    rotate: Annotated[float, Field(ge=0, le=180, description="Largest rotation either way, degrees.")] = 0.0
+    shear: Annotated[float, Field(ge=0, lt=90, description="Largest shear either way, degrees.")] = 0.0
+    flip: Annotated[Share, Field(description="Probability of a left-right mirror image.")] = 0.0
+    flip_vertical: Annotated[
+        Share, Field(description="Probability of a top-bottom mirror image (aerial, medical).")
+    ] = 0.0
+    brightness: Annotated[Share, Field(description="Largest change of brightness, share of the full range.")] = 0.0
+    contrast: Annotated[Share, Field(description="Largest change of contrast, factor 1-c to 1+c.")] = 0.0
+    saturation: Annotated[Share, Field(description="Largest change of saturation, factor 1-s to 1+s.")] = 0.0
+    hue: Annotated[
+        float, Field(ge=0, le=0.5, description="Largest turn of hue either way, share of the colour circle.")
+    ] = 0.0
+    blur: Annotated[NonNegative, Field(description="Largest sigma of a Gaussian blur, pixels.")] = 0.0
+    noise: Annotated[
+        NonNegative, Field(description="Largest standard deviation of Gaussian noise, grey levels of 255.")
+    ] = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentConfig:
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ValueError(f"scale: the range [{low}, {high}] must be positive and ascending")
+        return self
+
+
+class DataConfig(Section):
+    """Which pictures and labels, and how they reach the network."""
+
+    format: Annotated[Format, Field(description="How the data lie on disk; see docs/data.md.")] = "list"
+    root: Annotated[str, Field(description="Folder of the data; relative to this file.")]
+    train: Annotated[SplitSource, Field(description="A list file, a split name, or folders, below `root`.")] = "train"
+    val: Annotated[SplitSource | None, Field(description="Like `train`, for validation.")] = None
+    test: Annotated[SplitSource | None, Field(description="Like `train`, for `evaluate --split test`.")] = None
+    val_fraction: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of `train` that is held out for validation (seeded, not augmented).",
+        ),
+    ] = 0.0
+    labels: Annotated[
+        LabelSource | None,
+        Field(
+            description="A labels.yaml (relative to this file) or the label map itself; not needed where the format has one."
+        ),
+    ] = None
+    exclude: Annotated[
+        list[str],
+        Field(description="Picture ids (paths below `root` without suffix) or patterns with * to leave out."),
+    ] = []
+    size: Annotated[SizeHW, Field(description="Height and width that the network sees in training, pixels.")] = (
+        512,
+        512,
+    )
+    fit: Annotated[
+        Literal["crop", "pad", "stretch"],
+        Field(description=(
+            "How a picture comes to `size`: `crop` cuts a random window at the picture's own scale (evaluation sees the "
+            "whole picture), `pad` shrinks or enlarges it to fit and pads the rest, `stretch` ignores its proportions."
+        )),
+    ] = "crop"  # fmt: skip
+    base_size: Annotated[
+        Count | None,
+        Field(description="Resize every picture's long side to this many pixels first; only for `fit: crop`."),
+    ] = None
+    augment: AugmentConfig = AugmentConfig()
+    batch_size: Annotated[Count, Field(description="Pictures per step and process.")] = 8
+    workers: Annotated[
+        Annotated[int, Field(ge=0)] | Literal["auto"],
+        Field(description="Processes that read pictures; `auto`: from the cores."),
+    ] = "auto"
+    cache: Annotated[
+        Literal["none", "ram", "disk"],
+        Field(description="Keep decoded pictures: in memory, or as files that are mapped into memory."),
+    ] = "none"
+    cache_dir: Annotated[
+        str | None,
+        Field(description="Folder for `cache: disk`; relative to this file. Default: the user's cache folder."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> DataConfig:
+        if self.val is not None and self.val_fraction > 0:
+            raise ValueError("write `val` or `val_fraction`, not both")
+        if self.base_size is not None and self.fit != "crop":
+            raise ValueError(f"base_size has no meaning with `fit: {self.fit}`, which resizes to `size`")
+        return self
+
+
+class ModelConfig(Section):
+    """Which network. ``pixbox models`` prints what can be named."""
+
+    architecture: Annotated[Architecture, Field(description="The network.")] = "unet"
+    encoder: Annotated[
+        str | None,
+        Field(description="A timm model (`resnet34`), or one of the architecture's own; default: the architecture's."),
+    ] = None
+    weights: Annotated[
+        str,
+        Field(
+            description="`none`, `imagenet` (encoder; downloaded once), or a checkpoint or run folder, relative to this file."
+        ),
+    ] = "none"
+    freeze_bn: Annotated[bool, Field(description="Keep the encoder's BatchNorm statistics and scales fixed.")] = False
+    freeze_encoder: Annotated[bool, Field(description="Train the decoder only.")] = False
+    options: Annotated[
+        dict[str, Any], Field(description="The architecture's own parameters; `pixbox models` lists them.")
+    ] = {}
+
+
+class LossConfig(Section):
+    """What training makes small."""
+
+    name: Annotated[LossName, Field(description="The loss.")] = "cross_entropy"
+    class_weights: Annotated[
+        ClassWeighting | list[NonNegative],
+        Field(description=(
+            "Weight of each class, from its share of the training pixels: `median_frequency` (Eigen and Fergus 2015), `enet` "
+            "(Paszke et al. 2016), `inverse`; or one number per class."
+        )),
+    ] = "none"  # fmt: skip
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="Share of the truth spread over all classes.")] = (
+        0.0
+    )
+    gamma: Annotated[NonNegative, Field(description="Focal loss: exponent of (1 - p).")] = 2.0
+    dice_weight: Annotated[NonNegative, Field(description="cross_entropy_dice: factor of the Dice part.")] = 1.0
+    ohem_threshold: Annotated[
+        Share, Field(description="OHEM: pixels whose true class has less probability are hard.")
+    ] = 0.7
+    ohem_min_kept: Annotated[Share, Field(description="OHEM: least share of a picture's labelled pixels to keep.")] = (
+        0.1
+    )
+    auxiliary_weight: Annotated[
+        NonNegative, Field(description="Factor of the auxiliary head's loss, where there is one.")
+    ] = 0.4
+
+
+class OptimizerConfig(Section):
+    """How weights are moved."""
+
+    name: Annotated[OptimizerName, Field(description="The optimizer.")] = "adamw"
+    lr: Annotated[
+        float, Field(gt=0, description="Learning rate of the decoder (and of the encoder times its factor).")
+    ] = 1e-3
+    weight_decay: Annotated[NonNegative, Field(description="Weight decay, as the optimizer defines it.")] = 1e-2
+    momentum: Annotated[Share, Field(description="Momentum of SGD and RMSprop.")] = 0.9
+    betas: Annotated[Range, Field(description="Decay rates of Adam and AdamW.")] = (0.9, 0.999)
+    encoder_lr_factor: Annotated[NonNegative, Field(description="The encoder's learning rate is lr times this.")] = 1.0
+    decay_norm_and_bias: Annotated[bool, Field(description="Also decay biases and normalisation scales.")] = True
+
+
+class ScheduleConfig(Section):
+    """How the learning rate moves. Every one but `plateau` is a pure function of the step."""
+
+    name: Annotated[ScheduleName, Field(description="The schedule.")] = "poly"
+    power: Annotated[NonNegative, Field(description="poly: (1 - step / steps) ** power.")] = 0.9
+    warmup_steps: Annotated[
+        int,
+        Field(ge=0, description="Steps of linear rise from lr / 100; never more than a tenth of all steps."),
+    ] = 0
+    min_factor: Annotated[
+        Share, Field(description="cosine, onecycle, plateau: the least learning rate, share of lr.")
+    ] = 0.0
+    peak: Annotated[Share, Field(description="onecycle: share of all steps at which lr is reached.")] = 0.3
+    every: Annotated[
+        IntervalField | None, Field(description='step: multiply by `factor` every 30 epochs ("500 steps").')
+    ] = None
+    milestones: Annotated[list[IntervalField], Field(description="step: multiply by `factor` at each of these.")] = []
+    factor: Annotated[
+        float, Field(gt=0, lt=1, description="step, plateau: what the learning rate is multiplied by.")
+    ] = 0.1
+    patience: Annotated[
+        int, Field(ge=0, description="plateau: validations without a better `training.monitor` to wait.")
+    ] = 5
+
+    @model_validator(mode="after")
+    def _steps_given(self) -> ScheduleConfig:
+        if self.name == "step" and (self.every is None) == (not self.milestones):
+            raise ValueError("step needs either `every` or `milestones`")
+        return self
+
+
+class TrainingConfig(Section):
+    """How long, on what, and what is kept."""
+
+    epochs: Annotated[Count, Field(description="Passes over the training pictures.")] = 50
+    max_steps: Annotated[
+        Count | None, Field(description="End after so many optimizer steps, whatever `epochs` says.")
+    ] = None
+    monitor: Annotated[
+        str,
+        Field(description=(
+            "What makes a checkpoint the best: `max` or `min` and one of " + ", ".join(MONITORED) + "; or `off` (the last is the best)."
+        )),
+    ] = "max miou"  # fmt: skip
+    patience: Annotated[
+        int, Field(ge=0, description="Stop after so many validations without a better value; 0: never.")
+    ] = 0
+    evaluate_every: Annotated[IntervalField, Field(description='Validate every so many epochs, or "500 steps".')] = (
+        Interval(1)
+    )
+    save_every: Annotated[
+        int, Field(ge=0, description="Keep a checkpoint every so many epochs; 0: only last and best.")
+    ] = 0
+    log_every: Annotated[Count, Field(description="Write training figures every so many steps.")] = 10
+    log_histograms: Annotated[
+        bool, Field(description="Write histograms of the weights to TensorBoard at each validation.")
+    ] = False
+    precision: Annotated[
+        Literal["auto", "32", "bf16", "16"],
+        BeforeValidator(lambda value: str(value) if type(value) is int else value),
+        Field(
+            description="Number format of the arithmetic; `auto`: bf16 where the hardware computes it natively, else 32."
+        ),
+    ] = "auto"
+    accumulate: Annotated[Count, Field(description="Batches whose gradients make one step.")] = 1
+    clip_norm: Annotated[NonNegative, Field(description="Largest norm of the gradient; 0: off.")] = 0.0
+    clip_value: Annotated[NonNegative, Field(description="Largest absolute entry of the gradient; 0: off.")] = 0.0
+    ema: Annotated[
+        float,
+        Field(ge=0, lt=1, description="Decay per step of averaged weights (0.999), used to evaluate; 0: off."),
+    ] = 0.0
+    devices: Annotated[
+        Count | Literal["auto"],
+        Field(description="Processes (GPUs, or CPU processes) on each machine; `auto`: all GPUs, or one CPU."),
+    ] = "auto"
+    nodes: Annotated[Count, Field(description="Machines.")] = 1
+    accelerator: Annotated[Literal["auto", "cpu", "gpu"], Field(description="What computes.")] = "auto"
+    sync_bn: Annotated[bool, Field(description="Share BatchNorm statistics between GPUs.")] = False
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Every random draw follows from it.")] = 0
+
+    @model_validator(mode="after")
+    def _monitor_known(self) -> TrainingConfig:
+        if self.monitor != "off":
+            direction, _, name = self.monitor.partition(" ")
+            if direction not in ("max", "min") or name not in MONITORED:
+                raise ValueError(
+                    f'monitor: "{self.monitor}" is not known. Write `off`, or `max` or `min` and one of: {", ".join(MONITORED)}'
+                )
+        if self.clip_norm > 0 and self.clip_value > 0:
+            raise ValueError("write `clip_norm` or `clip_value`, not both")
+        return self
+
+
+class EvaluationConfig(Section):
+    """How `evaluate` and `predict` run the network. Both use one path and the precision of training."""
+
+    crop: Annotated[
+        Literal["none", "center"],
+        Field(description=(
+            "`none`: every pixel counts, at the original size. `center`: the shorter side is resized to the smaller of `data.size` and "
+            "the centre is cut out and counted, as some published protocols do."
+        )),
+    ] = "none"  # fmt: skip
+
+
+class FirstStage(Section):
+    """A training that comes first, on coarser labels; the main training starts from its weights."""
+
+    labels: Annotated[LabelSource, Field(description="The coarser label map (several values may belong to one class).")]
+    epochs: Annotated[Count, Field(description="Its length.")]
+
+
+class Experiment(Section):
+    """One experiment: what is trained on what, and how."""
+
+    name: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9._-]+(\{time\}[A-Za-z0-9._-]*)?$",
+              description="Name of the run folder below `runs/`; `{time}` becomes the date and time."),
+    ]  # fmt: skip
+    task: Annotated[Task, Field(description="What is predicted.")] = "segmentation"
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    first_stage: Annotated[FirstStage | None, Field(description="A training on coarser labels that comes first.")] = (
+        None
+    )
+    origin: Annotated[str, Field(description="Where these data come from; shown when `data.root` is missing.")] = ""
+
+    def to_yaml(self) -> str:
+        """The whole experiment, defaults written out; ``read_experiment`` reads it back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """Read a configuration file and apply overrides (dotted keys).
+
+    ``data.root``, ``data.labels``, ``data.cache_dir``, a file in ``model.weights`` and ``first_stage.labels``
+    become absolute: relative to the file, or to the current folder where an override gave them. A label
+    file is read and becomes part of the result.
+
+    Raises:
+        ConfigError: every fault of the file and of the overrides at once.
+    """
+    written = read_document(path)
+    document = override(written, overrides or {})
+    faults: list[Fault] = []
+    for key in (
+        ("data", "root"),
+        ("data", "cache_dir"),
+        ("model", "weights"),
+        ("data", "labels"),
+        ("first_stage", "labels"),
+    ):
+        section = document.value.get(key[0])
+        text = section.get(key[1]) if isinstance(section, dict) else None
+        if (
+            not isinstance(section, dict)
+            or not isinstance(text, str)
+            or (key[1] == "weights" and text in ("none", "imagenet"))
+        ):
+            continue
+        given = document.where(key).startswith("--set")
+        place = Path(text).expanduser()
+        absolute = (Path.cwd() if given else document.folder) / place
+        section[key[1]] = str(absolute.resolve())
+        if key[1] == "labels":
+            try:
+                section["labels"] = read_labels(absolute)
+            except ConfigError as error:
+                faults += error.faults
+                del section["labels"]
+                document.origin.pop(key, None)
+    try:
+        experiment = validate(Experiment, document)
+    except ConfigError as error:
+        missing = {f"{section}.labels: this setting is required" for section in ("first_stage",)} if faults else set()
+        raise ConfigError(faults + [fault for fault in error.faults if fault.what not in missing]) from None
+    if faults:
+        raise ConfigError(faults)
+    return experiment
+
+
+def read_labels(path: Path) -> LabelMap:
+    """Read a label map from a YAML or JSON file.
+
+    Raises:
+        ConfigError: every fault of the file at once.
+    """
+    return validate(LabelMap, read_document(path))
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of a configuration file, for editors."""
+    return Experiment.model_json_schema()

@@ -1,0 +1,180 @@
+"""The nouns that travel through the house: what lies on disk, what a network sees, what comes out.
+
+Rows before columns everywhere: sizes are (height, width); boxes are (x1, y1, x2, y2) in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixbox.labels import LabelMap
+
+if TYPE_CHECKING:
+    # Torch takes over a second to import; `pixbox schema` and `--help` need only the names.
+    from torch import Tensor, device
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The class of every pixel: (H, W) uint8, 0..N-1 or ``labels.IGNORE``."""
+
+    classes: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.classes.ndim != 2 or self.classes.dtype != np.uint8:
+            raise ValueError(f"a mask is (H, W) uint8, not {self.classes.shape} {self.classes.dtype}")
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Boxes of one picture.
+
+    Attributes:
+        xyxy: (N, 4) float32, pixels of the picture, x2 >= x1 and y2 >= y1.
+        classes: (N,) int64 class indices.
+        difficult: (N,) bool; such boxes count neither as found nor as missed.
+    """
+
+    xyxy: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        count = len(self.classes)
+        if self.xyxy.shape != (count, 4) or self.difficult.shape != (count,):
+            raise ValueError(f"{self.xyxy.shape} boxes, {count} classes and {self.difficult.shape} flags do not agree")
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """The class index of a whole picture."""
+
+    index: int
+
+
+Target = Mask | Boxes | Category
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled (or unlabelled) picture on disk.
+
+    Attributes:
+        id: the picture's path below the data root without its suffix, with ``/``: unique within a data set.
+        image: absolute path.
+        annotation: a mask file; or the boxes or category that the list already gave; None if unlabelled.
+    """
+
+    id: str
+    image: Path
+    annotation: Path | Boxes | Category | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture in memory with its target.
+
+    Attributes:
+        id: of its Record.
+        image: (H, W, 3) uint8 RGB.
+        target: in the pixels of ``image``; None if unlabelled.
+    """
+
+    id: str
+    image: NDArray[np.uint8]
+    target: Target | None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a picture lies within what the network sees; needed to carry the network's answer back.
+
+    Attributes:
+        original_hw: the picture as it was read.
+        input_hw: the network's input.
+        content_hw: size of the (resized) picture inside the input.
+        top, left: where it starts there, in pixels.
+    """
+
+    original_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+    content_hw: tuple[int, int]
+    top: int = 0
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one forward pass takes.
+
+    Attributes:
+        images: (B, 3, H, W) uint8 RGB; scaling to floats happens in the model.
+        targets: one Tensor for pixels, (B, H, W) uint8 class indices or ``IGNORE``.
+        ids: of the Records.
+    """
+
+    images: Tensor
+    targets: Tensor
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, target: device | str, non_blocking: bool = False) -> Batch:
+        return replace(
+            self,
+            images=self.images.to(target, non_blocking=non_blocking),
+            targets=self.targets.to(target, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Batch:
+        return replace(self, images=self.images.pin_memory(), targets=self.targets.pin_memory())
+
+
+@dataclass(frozen=True, slots=True)
+class WholeImage:
+    """One picture of a validation or test set: what the network sees and the truth at its original size.
+
+    Attributes:
+        id: of its Record.
+        image: (H, W, 3) uint8 RGB, the network's input.
+        placement: of the original picture within ``image``.
+        target: in the pixels of the original picture.
+        original: the picture as it was read, (H0, W0, 3) uint8 RGB.
+    """
+
+    id: str
+    image: NDArray[np.uint8]
+    placement: Placement
+    target: Target | None
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """A predicted mask with what is needed to show and save it.
+
+    Attributes:
+        mask: (H, W) uint8 class indices, at the picture's original size.
+        labels: what the indices mean.
+        probabilities: (N, H, W) float32 that sum to one over N, if they were asked for.
+    """
+
+    mask: NDArray[np.uint8]
+    labels: LabelMap
+    probabilities: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask.ndim != 2 or self.mask.dtype != np.uint8:
+            raise ValueError(f"a mask is (H, W) uint8, not {self.mask.shape} {self.mask.dtype}")
+        expected = (len(self.labels), *self.mask.shape)
+        if self.probabilities is not None and self.probabilities.shape != expected:
+            raise ValueError(f"probabilities are {self.probabilities.shape}, expected {expected}")
