@@ -405,6 +405,15 @@ class Experiment(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+_PATHS: tuple[tuple[str, str], ...] = (
+    ("data", "root"),
+    ("data", "cache_dir"),
+    ("model", "weights"),
+    ("data", "labels"),
+    ("first_stage", "labels"),
+)
+
+
 def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
     """Read a configuration file and apply overrides (dotted keys).
 
@@ -418,13 +427,7 @@ def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> E
     written = read_document(path)
     document = override(written, overrides or {})
     faults: list[Fault] = []
-    for key in (
-        ("data", "root"),
-        ("data", "cache_dir"),
-        ("model", "weights"),
-        ("data", "labels"),
-        ("first_stage", "labels"),
-    ):
+    for key in _PATHS:
         section = document.value.get(key[0])
         text = section.get(key[1]) if isinstance(section, dict) else None
         if (

@@ -358,17 +358,16 @@ class LabelMap(BaseModel):
         sources = [(color, index) for index, item in enumerate(self.classes) for color in item.colors]
         sources += [(source, IGNORE) for source in self.ignore if not isinstance(source, int)]
         if self.tolerance == 0:
-            for (red, green, blue), index in sources:
-                table[red | green << 8 | blue << 16] = index
+            for color, index in sources:
+                table[color[0] | color[1] << 8 | color[2] << 16] = index
             return table
         cube = table.reshape(256, 256, 256)  # blue, green, red
         distance = np.full((256, 256, 256), self.tolerance**2 + 1, dtype=np.int32)
-        steps = np.arange(256, dtype=np.int32)
-        for (red, green, blue), index in sources:
-            color = blue, green, red
-            box = tuple(slice(max(0, part - self.tolerance), part + self.tolerance + 1) for part in reversed(color))
-            blue, green, red = ((steps[side] - part) ** 2 for side, part in zip(box, reversed(color), strict=True))
+        for color, index in sources:
+            near = [np.arange(max(0, part - self.tolerance), min(255, part + self.tolerance) + 1) for part in color]
+            red, green, blue = ((steps - part) ** 2 for steps, part in zip(near, color, strict=True))
             squared = blue[:, None, None] + green[None, :, None] + red[None, None, :]
+            box = tuple(slice(steps[0], steps[-1] + 1) for steps in reversed(near))
             closer = squared < distance[box]
             cube[box][closer] = index
             distance[box][closer] = squared[closer]
