@@ -1,3 +1,61 @@
-"""pixbox: from a folder of labelled images to a model that labels pixels."""
+"""pixbox: from a folder of labelled images to a model that labels pixels.
+
+>>> import pixbox
+>>> run = pixbox.train("recipes/camvid_unet.yaml", {"training.epochs": 80})
+>>> model = pixbox.load(run.run)
+>>> result = model.predict("street.png")
+>>> result.save("out/")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pixbox.api import Model, demo, evaluate, load, models, predict, schema, train
+    from pixbox.config import Experiment, read_experiment
+    from pixbox.errors import PixboxError
+    from pixbox.labels import LabelMap
+    from pixbox.sample import Segmentation
+
+_HOME = {
+    "Experiment": "config",
+    "LabelMap": "labels",
+    "Model": "api",
+    "PixboxError": "errors",
+    "Segmentation": "sample",
+    "demo": "api",
+    "evaluate": "api",
+    "load": "api",
+    "models": "api",
+    "predict": "api",
+    "read_experiment": "config",
+    "schema": "api",
+    "train": "api",
+}
+
+__all__ = [
+    "Experiment",
+    "LabelMap",
+    "Model",
+    "PixboxError",
+    "Segmentation",
+    "demo",
+    "evaluate",
+    "load",
+    "models",
+    "predict",
+    "read_experiment",
+    "schema",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Importing pixbox must stay cheap: each public name loads its home on first use.
+    if name not in _HOME:
+        raise AttributeError(f"module 'pixbox' has no attribute {name!r}")
+    return getattr(import_module(f"pixbox.{_HOME[name]}"), name)

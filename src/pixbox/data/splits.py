@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from pixbox.data.formats import default_labels, find_root, read_records
 from pixbox.errors import ConfigError, DataError, Fault, did_you_mean
 from pixbox.labels import LabelMap
 from pixbox.sample import Record
+
+
+SplitName = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,10 @@ def read_splits(experiment: Experiment) -> Splits:
         DataError: the faults of all splits at once; an ``exclude`` pattern that matches nothing; no picture left.
         ConfigError: folders are given for a format that knows its own.
     """
+    return _read_splits(experiment, all_patterns_match=True)
+
+
+def _read_splits(experiment: Experiment, *, all_patterns_match: bool) -> Splits:
     data = experiment.data
     find_root(data, experiment.origin)
     read: list[list[Record]] = []
@@ -46,12 +54,34 @@ def read_splits(experiment: Experiment) -> Splits:
             faults += (fault for fault in error.faults if fault not in faults)
     if faults:
         raise DataError(faults)
-    train, val, test = _without(data.exclude, read)
+    train, val, test = _without(data.exclude, read, all_patterns_match)
     if not train:
         raise DataError("no picture is left for training", where="data.exclude", hint="It leaves out every one.")
     if data.val_fraction > 0:
         train, val = _hold_out(train, data.val_fraction, experiment.training.seed)
     return Splits(tuple(train), tuple(val), tuple(test))
+
+
+def read_split(experiment: Experiment, split: SplitName) -> tuple[Record, ...]:
+    """Read one split; lists of the others need not exist.
+
+    Raises:
+        ConfigError: the split is not configured.
+        DataError: as `read_splits`.
+    """
+    data = experiment.data
+    held_out = split == "val" and data.val_fraction > 0
+    if getattr(data, split) is None and not held_out:
+        what = f"`data.{split}` is not set, so there is no {split} split"
+        raise ConfigError(what, where="data", hint=f"Name it: --set data.{split}=...")
+    if split == "train" or held_out:
+        only = {"val": None, "test": None}
+    else:
+        only = {"train": getattr(data, split), "val": None, "test": None, "val_fraction": 0.0}
+    # Patterns for other splits match nothing here, and need not.
+    chosen = experiment.model_copy(update={"data": data.model_copy(update=only)})
+    splits = _read_splits(chosen, all_patterns_match=False)
+    return splits.val if held_out else splits.train
 
 
 def labels_of(experiment: Experiment) -> LabelMap:
@@ -81,14 +111,16 @@ def _read(experiment: Experiment, source: str | FolderPair | None) -> list[Recor
     return [] if source is None else read_records(experiment.data, source, experiment.origin)
 
 
-def _without(patterns: Iterable[str], splits: Sequence[list[Record]]) -> list[list[Record]]:
+def _without(
+    patterns: Iterable[str], splits: Sequence[list[Record]], all_patterns_match: bool
+) -> list[list[Record]]:
     """The splits without the pictures whose ids match a pattern (``*``, ``?``, ``[...]``)."""
     ids = [record.id for records in splits for record in records]
     excluded: set[str] = set()
     faults: list[Fault] = []
     for pattern in patterns:
         matched = [id_ for id_ in ids if fnmatchcase(id_, pattern)]
-        if not matched:
+        if not matched and all_patterns_match:
             what = f'"{pattern}" matches no picture id (path below `data.root`, without suffix)'
             faults.append(Fault("data.exclude", what, did_you_mean(pattern, ids)))
         excluded.update(matched)

@@ -1,0 +1,5 @@
+"""``python -m pixbox``."""
+
+from pixbox.cli import main
+
+main()

@@ -1,0 +1,239 @@
+"""The verbs as functions: what the command line and ``import pixbox`` call."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixbox.config import Experiment, json_schema, read_experiment
+from pixbox.errors import ConfigError, Fault, RunError, did_you_mean
+
+if TYPE_CHECKING:
+    # Torch and Lightning take seconds to import; each verb imports what it needs.
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from pixbox.checkpoint import LoadedRun
+    from pixbox.evaluation import Evaluation
+    from pixbox.models.build import ArchitectureInfo
+    from pixbox.sample import Segmentation
+
+Overrides = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What `train` returns.
+
+    Attributes:
+        run: the run folder.
+        best: scalar metrics of the best checkpoint.
+        epochs, steps: done in all; ``seconds``: of this call.
+        stopped: the user asked to stop; ``train(run, resume=True)`` goes on.
+    """
+
+    run: Path
+    best: dict[str, Any]
+    epochs: int
+    steps: int
+    seconds: float
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class PredictedFiles:
+    """What `predict` wrote: picture -> its mask file, and a fault for each picture that could not be read."""
+
+    masks: dict[Path, Path]
+    failed: tuple[Fault, ...]
+
+
+class Model:
+    """A trained model, ready to use: ``pixbox.load("runs/camvid_unet").predict("street.png")``."""
+
+    def __init__(self, run: LoadedRun) -> None:
+        from pixbox.prediction.predictor import Predictor
+
+        self._predictor = Predictor(run)
+        self.experiment = run.experiment
+        self.labels = run.task.labels
+        self.metrics = run.position.metrics
+
+    def predict(self, picture: str | Path | NDArray[np.uint8], *, probabilities: bool = False) -> Segmentation:
+        """Label every pixel of a picture (a file, or (H, W, 3) uint8 RGB) at its original size.
+
+        Raises:
+            DataError: the file cannot be read as a picture.
+        """
+        return self._predictor.predict(picture, probabilities=probabilities)
+
+
+def load(source: str | Path, overrides: Overrides | None = None) -> Model:
+    """Load a run folder (its best checkpoint) or a checkpoint file.
+
+    Raises:
+        RunError: there is no usable checkpoint.
+    """
+    from pixbox.checkpoint import load_run
+
+    return Model(load_run(Path(source), overrides))
+
+
+def train(
+    source: str | Path | Experiment,
+    overrides: Overrides | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> TrainedRun:
+    """Train the experiment of a configuration file, or go on with a run.
+
+    ``source`` is a configuration file or an Experiment, or with ``resume`` a run folder. ``out`` is the run
+    folder; by default ``runs/<name>`` in the current folder.
+
+    Raises:
+        ConfigError, DataError, ModelError: the experiment cannot be trained; nothing was written.
+        RunError: the run folder exists already, or cannot be resumed.
+        TrainingError: the loss is no longer a number, or memory is exhausted.
+    """
+    from rich.console import Console
+
+    experiment, folder = _experiment_and_folder(source, overrides, out, resume)
+    # After the configuration is known to be right: Lightning takes seconds to import.
+    from pixbox.engine.run import train_experiment
+
+    outcome = train_experiment(experiment, folder, resume=resume, console=console or Console(stderr=True))
+    return TrainedRun(
+        run=folder,
+        best=outcome.best,
+        epochs=outcome.epochs,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        stopped=outcome.stopped,
+    )
+
+
+def evaluate(
+    source: str | Path,
+    overrides: Overrides | None = None,
+    *,
+    split: str = "val",
+    out: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Score a run (or a checkpoint file) on a split: ``train``, ``val`` or ``test``.
+
+    Writes ``evaluation/<split>/{metrics.json,report.html,*.png}`` in the run folder, or into ``out``.
+
+    Raises:
+        RunError: there is no usable checkpoint.
+        ConfigError, DataError: the split is not configured or cannot be read.
+    """
+    if split not in ("train", "val", "test"):
+        raise ConfigError(f'"{split}" is not a split. {did_you_mean(split, ("train", "val", "test"))}', where="--split")
+    from pixbox.checkpoint import RunFolder, load_run
+    from pixbox.evaluation import evaluate_run
+
+    chosen = dict(overrides or {})
+    if "data.val" in chosen:
+        chosen.setdefault("data.val_fraction", 0.0)
+    run = load_run(Path(source), chosen)
+    folder = Path(out) if out is not None else RunFolder(run.source.parent.parent).evaluation(split)
+    return evaluate_run(run, split, folder, progress=progress)
+
+
+def predict(
+    source: str | Path,
+    pictures: str | Path | Sequence[str | Path],
+    overrides: Overrides | None = None,
+    *,
+    out: str | Path,
+    save: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PredictedFiles:
+    """Label pictures and folders of pictures, writing one palette PNG each below ``out``.
+
+    ``save`` names what else to write: of ``overlay``, ``colors``, ``probabilities``. A picture that cannot be
+    read is listed in the result and does not stop the others.
+
+    Raises:
+        RunError: there is no usable checkpoint.
+        DataError: an input does not exist.
+    """
+    from pixbox.checkpoint import load_run
+    from pixbox.prediction.outputs import find_pictures, output_paths, predict_files
+    from pixbox.prediction.predictor import Predictor
+    from pixbox.sample import EXTRAS
+
+    for name in save:
+        if name not in EXTRAS:
+            raise ConfigError(f'"{name}" cannot be saved. {did_you_mean(name, EXTRAS)}', where="--save")
+    given = [pictures] if isinstance(pictures, str | Path) else pictures
+    found = find_pictures([Path(picture) for picture in given])
+    paths = output_paths(found, Path(out))
+    masks, failed = predict_files(Predictor(load_run(Path(source), overrides)), paths, save, progress)
+    return PredictedFiles(masks, tuple(failed))
+
+
+def demo(
+    out: str | Path = "runs/demo", *, seed: int = 0, console: Console | None = None
+) -> tuple[TrainedRun, Evaluation]:
+    """Draw aerial scenes, train a small U-Net on them, and evaluate it on unseen ones: minutes, on any machine.
+
+    The scenes come to ``out/scenes``, the run to ``out``, the report to ``out/evaluation/test``.
+
+    Raises:
+        RunError: ``out`` holds a run already.
+    """
+    from pixbox.demonstration.experiment import demo_experiment
+    from pixbox.demonstration.scenes import write_scenes
+
+    out = Path(out)
+    experiment = demo_experiment(out / "scenes", seed)
+    refuse_existing_run(out)
+    write_scenes(out / "scenes", seed=seed, **SCENES)
+    run = train(experiment, out=out, console=console)
+    return run, evaluate(out, split="test")
+
+
+def models() -> tuple[ArchitectureInfo, ...]:
+    """What can be named in ``model.architecture``, with parameters and source."""
+    from pixbox.models.build import ARCHITECTURES
+
+    return tuple(ARCHITECTURES.values())
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of a configuration file, for editors."""
+    return json_schema()
+
+
+def _experiment_and_folder(
+    source: str | Path | Experiment, overrides: Overrides | None, out: str | Path | None, resume: bool
+) -> tuple[Experiment, Path]:
+    if isinstance(source, Experiment):
+        return source, Path(out) if out is not None else Path("runs") / _dated(source.name)
+    source = Path(source)
+    if not source.is_dir():
+        experiment = read_experiment(source, overrides)
+        return experiment, Path(out) if out is not None else Path("runs") / _dated(experiment.name)
+    if not resume:
+        raise RunError(
+            "is a folder", where=str(source), hint="Add --resume to go on with this run, or name a configuration file."
+        )
+    if not (source / "config.yaml").is_file():
+        raise RunError("is not a run folder (it has no config.yaml)", where=str(source))
+    return read_experiment(source / "config.yaml", overrides), source
+
+
+def _dated(name: str) -> str:
+    # The processes that a distributed launch starts beside the first must find its folder.
+    started = os.environ.get("PIXBOX_STARTED") if "LOCAL_RANK" in os.environ else None
+    os.environ["PIXBOX_STARTED"] = started or time.strftime("%Y%m%d-%H%M%S")
+    return name.replace("{time}", os.environ["PIXBOX_STARTED"])

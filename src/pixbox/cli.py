@@ -1,0 +1,254 @@
+"""The command line: thin commands over the verbs of `api`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Typer carries its own copy of click under a private name; this is the parent of all its complaints about usage.
+_UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="pixbox",
+    help="From a folder of labelled images to a model that labels pixels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, all else on standard error.")
+]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration file (YAML or JSON).")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a checkpoint file.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from pixbox import __version__
+
+        typer.echo(f"pixbox {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+    del debug, version  # `main` looks for --debug itself: it must also work after the verb.
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The run folder to make.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the scenes and of the training.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw sample scenes, train, evaluate, write a report with pictures: minutes, CPU, offline."""
+    from pixbox import api
+
+    run, evaluation = api.demo(out, seed=seed)
+    if as_json:
+        _print_json({"run": str(run.run), "metrics": evaluation.metrics, "report": str(evaluation.report)})
+        return
+    typer.echo(
+        f"\nmIoU {evaluation.metrics['miou']:.3f} on unseen scenes, after {run.seconds:.0f} s of training.\n"
+        f"Report: {evaluation.report}\n\n"
+        f"Next:\n"
+        f"  pixbox predict {run.run} {run.run}/scenes/images --out masks --save overlay\n"
+        f"  pixbox train recipes/camvid_unet.yaml --set data.root=FOLDER\n"
+        f"  pixbox models"
+    )
+
+
+@app.command()
+def train(
+    source: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A configuration file; with --resume, a run folder.")
+    ],
+    overrides: Set = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder to make; default: runs/<name>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train an experiment into a run folder."""
+    from pixbox import api
+
+    run = api.train(source, _overrides(overrides), out=out, resume=resume)
+    if as_json:
+        _print_json(
+            {
+                "run": str(run.run),
+                "best": run.best,
+                "epochs": run.epochs,
+                "steps": run.steps,
+                "seconds": round(run.seconds, 3),
+                "stopped": run.stopped,
+            }
+        )
+    elif not run.stopped:
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in run.best.items() if isinstance(value, float))
+        typer.echo(f"Done: {run.run} ({run.epochs} epochs, {run.seconds:.0f} s). Best: {figures or 'not measured'}")
+        typer.echo(f"Next: pixbox evaluate {run.run}")
+    if run.stopped:
+        typer.echo(f"Stopped and saved. To go on: pixbox train {run.run} --resume", err=True)
+        raise typer.Exit(130)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    overrides: Set = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; default: evaluation/<split> in the run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a run on a labelled split: metrics.json and report.html."""
+    from pixbox import api
+
+    with _progress("evaluating") as progress:
+        result = api.evaluate(run, _overrides(overrides), split=split, out=out, progress=progress)
+    if as_json:
+        _print_json(result.metrics)
+        return
+    for name, value in result.metrics.items():
+        if isinstance(value, float):
+            typer.echo(f"{name:24} {value:.4f}")
+    for name, iou in result.metrics["class_iou"].items():
+        typer.echo(f"  {name:22} {'not present' if iou is None else f'{iou:.4f}'}")
+    typer.echo(f"Report: {result.report}")
+
+
+@app.command()
+def predict(
+    run: Run,
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE|FOLDER...", help="What to label.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks.")],
+    save: Annotated[str, typer.Option(help="Also write: overlay,colors,probabilities.")] = "",
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Label pictures: one palette PNG of class indices each, at the original size."""
+    from pixbox import api
+
+    extras = [name.strip() for name in save.split(",") if name.strip()]
+    with _progress("predicting") as progress:
+        result = api.predict(run, pictures, _overrides(overrides), out=out, save=extras, progress=progress)
+    for fault in result.failed:
+        typer.echo(str(fault), err=True)
+    if as_json:
+        _print_json(
+            {
+                "out": str(out),
+                "masks": {str(picture): str(mask) for picture, mask in result.masks.items()},
+                "failed": [{"file": fault.where, "message": fault.what} for fault in result.failed],
+            }
+        )
+    else:
+        typer.echo(f"{len(result.masks)} masks in {out}")
+    if result.failed:
+        typer.echo(f"{len(result.failed)} pictures could not be read; they are listed above.", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """What can be named in a configuration: networks, their parameters and sources."""
+    from pixbox import api
+
+    listed = api.models()
+    if as_json:
+        _print_json({info.name: info.to_plain() for info in listed})
+        return
+    typer.echo("\n\n".join(str(info) for info in listed))
+
+
+@app.command()
+def schema() -> None:
+    """JSON schema of a configuration file, for editors."""
+    from pixbox import api
+
+    _print_json(api.schema())
+
+
+def main() -> None:
+    """Run the command line; exit with 0 (done), 1 (some files failed), 2 (wrong input) or 130 (interrupted)."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("pixbox").addHandler(handler)
+    logging.getLogger("pixbox").setLevel(logging.INFO)
+    from pixbox.errors import PixboxError
+
+    try:
+        status = app(arguments, standalone_mode=False)
+    except typer.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except _UsageError as error:
+        error.show()
+        sys.exit(2)
+    except PixboxError as error:
+        if debug:
+            traceback.print_exc()
+        typer.echo(f"Error: {error}" if len(error.faults) == 1 else f"{len(error.faults)} errors:\n{error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _overrides(settings: list[str] | None) -> dict[str, Any]:
+    """``["a.b=1"]`` -> ``{"a.b": 1}``; values are read as YAML."""
+    from pixbox.documents import parse_value
+    from pixbox.errors import ConfigError
+
+    parsed: dict[str, Any] = {}
+    for text in settings or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                "is not of the form KEY=VALUE", where=f"--set {text}", hint="Example: --set optimizer.lr=3e-4"
+            )
+        parsed[key.strip()] = parse_value(value, f"--set {text}")
+    return parsed
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console: Console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,221 @@
+"""From Records to what a network sees: augmented windows for training, whole pictures for evaluation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from pixbox.augment import (
+    FILL,
+    ColorPolicy,
+    GeometryPolicy,
+    Warp,
+    apply_color,
+    center_crop,
+    draw_color,
+    draw_geometry,
+    place_whole,
+    sample_rng,
+    warp_image,
+    warp_mask,
+)
+from pixbox.config import DataConfig, Experiment
+from pixbox.data.cache import Cache, cache_key
+from pixbox.data.images import read_image, read_mask
+from pixbox.data.sampler import EpochIndex, StepSampler
+from pixbox.errors import DataError, Fault
+from pixbox.labels import LabelMap
+from pixbox.sample import Batch, Mask, Placement, Record, Sample, WholeImage
+
+
+@dataclass(frozen=True)
+class SampleReader:
+    """Reads a Record into memory: picture decoded, mask turned into class indices, both at the picture's size."""
+
+    labels: LabelMap
+    cache: Cache
+
+    def read(self, record: Record) -> Sample:
+        """Read one picture and its mask.
+
+        Raises:
+            DataError: naming the file that cannot be used.
+        """
+        mask_file = record.annotation if isinstance(record.annotation, Path) else None
+        key = cache_key(record.image, mask_file, self.labels)
+        image, classes = self.cache.get(key, lambda: self._decode(record.image, mask_file))
+        return Sample(record.id, image, None if classes is None else Mask(classes))
+
+    def _decode(self, image_file: Path, mask_file: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        image = read_image(image_file)
+        if mask_file is None:
+            return image, None
+        try:
+            classes = self.labels.encode(read_mask(mask_file))
+        except DataError as error:
+            raise DataError([Fault(f.where or str(mask_file), f.what, f.hint) for f in error.faults]) from None
+        if classes.shape != image.shape[:2]:
+            # Same proportions, other resolution: the check before training lets only these through.
+            classes = cv2.resize(classes, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+        return image, classes
+
+
+class TrainingSet(Dataset[Any]):
+    """Augmented training samples; equal for equal (seed, epoch, index), whichever process reads them."""
+
+    def __init__(self, records: Sequence[Record], reader: SampleReader, data: DataConfig, seed: int) -> None:
+        self.records = records
+        self.reader = reader
+        self.seed = seed
+        self.geometry = geometry_policy(data)
+        self.color = color_policy(data)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.geometry.size_hw))
+        return f"TrainingSet({len(self)} pictures, {size}, {self.geometry}, {self.color})"
+
+    def __getitem__(self, key: EpochIndex) -> Sample:
+        sample = self.reader.read(self.records[key.index])
+        assert isinstance(sample.target, Mask)
+        rng = sample_rng(self.seed, key.epoch, key.index)
+        warp = draw_geometry(rng, sample.size_hw, self.geometry)
+        image = apply_color(warp_image(sample.image, warp, FILL), draw_color(rng, self.color))
+        return Sample(sample.id, image, Mask(warp_mask(sample.target.classes, warp)))
+
+
+class WholeSet(Dataset[Any]):
+    """Whole pictures as `evaluate` and `predict` see them, with the truth at its original size."""
+
+    def __init__(self, records: Sequence[Record], reader: SampleReader, experiment: Experiment) -> None:
+        self.records = records
+        self.reader = reader
+        self.data = experiment.data
+        self.centered = experiment.evaluation.crop == "center"
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"WholeSet({len(self)} pictures, fit {self.data.fit})"
+
+    def __getitem__(self, index: int) -> WholeImage:
+        sample = self.reader.read(self.records[index])
+        if self.centered:
+            sample = _cut_center(sample, self.data.size)
+        image, placement = fit_whole(sample.image, self.data)
+        return WholeImage(sample.id, image, placement, sample.target, sample.image)
+
+
+def fit_whole(image: NDArray[np.uint8], data: DataConfig) -> tuple[NDArray[np.uint8], Placement]:
+    """Bring a whole picture to the form that training has taught the network to expect.
+
+    ``image`` is (H, W, 3) uint8 RGB. Returns the network's input and where the picture lies in it.
+    """
+    warp, placement = place_whole(image.shape[:2], data.size, data.fit, data.base_size)
+    return (image if warp is None else warp_image(image, warp, FILL)), placement
+
+
+def geometry_policy(data: DataConfig) -> GeometryPolicy:
+    augment = data.augment
+    return GeometryPolicy(
+        size_hw=data.size,
+        fit=data.fit,
+        base_size=data.base_size,
+        scale=augment.scale,
+        rotate=augment.rotate,
+        shear=augment.shear,
+        flip=augment.flip,
+        flip_vertical=augment.flip_vertical,
+    )
+
+
+def color_policy(data: DataConfig) -> ColorPolicy:
+    augment = data.augment
+    return ColorPolicy(
+        brightness=augment.brightness,
+        contrast=augment.contrast,
+        saturation=augment.saturation,
+        hue=augment.hue,
+        blur=augment.blur,
+        noise=augment.noise,
+    )
+
+
+def training_loader(
+    dataset: TrainingSet, sampler: StepSampler, *, workers: int, pin_memory: bool
+) -> DataLoader[list[Batch]]:
+    """Yields one list of ``accumulate`` Batches per optimizer step."""
+    size = sampler.batch_size
+
+    def collate(samples: list[Sample]) -> list[Batch]:
+        return [as_batch(samples[start : start + size]) for start in range(0, len(samples), size)]
+
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=quiet_worker,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def whole_loader(dataset: WholeSet, *, rank: int = 0, world: int = 1, workers: int = 0) -> DataLoader[WholeImage]:
+    """Yields whole pictures one by one; of several processes, each sees every ``world``-th, none twice."""
+    return DataLoader(
+        dataset,
+        sampler=range(rank, len(dataset), world),
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        worker_init_fn=quiet_worker,
+    )
+
+
+def as_batch(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size."""
+    images = np.stack([sample.image for sample in samples])
+    masks = np.stack([sample.target.classes for sample in samples if isinstance(sample.target, Mask)])
+    # Channels last in memory is how the pictures lie already: the permuted view needs no copy.
+    return Batch(
+        torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks), tuple(sample.id for sample in samples)
+    )
+
+
+def worker_count(asked: int | str, *, on_gpu: bool, pictures: int) -> int:
+    """Processes that read pictures. On a CPU they take cores from the network, which needs them more."""
+    if isinstance(asked, int):
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(pictures, max(1, min(16, cores - 1)) if on_gpu else min(4, max(1, cores // 2)))
+
+
+def quiet_worker(_: int) -> None:
+    # One thread a worker: pools of threads in every worker would fight for the same cores, and OpenCV's
+    # pool does not survive a fork.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _cut_center(sample: Sample, size_hw: tuple[int, int]) -> Sample:
+    warp: Warp = center_crop(sample.size_hw, min(size_hw), size_hw)
+    assert isinstance(sample.target, Mask)
+    return Sample(sample.id, warp_image(sample.image, warp, FILL), Mask(warp_mask(sample.target.classes, warp)))

@@ -1,0 +1,1 @@
+"""Training: one adapter between a task and PyTorch Lightning, and what watches it."""

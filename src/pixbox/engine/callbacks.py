@@ -1,0 +1,314 @@
+"""What watches a training: checkpoints and the end of training, the log, the progress bar. The only place that logs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from pixbox.checkpoint import RunFolder, read_history
+from pixbox.config import MONITORED
+from pixbox.drawing import side_by_side
+from pixbox.engine.module import TrainingFigures, TrainingModule
+from pixbox.files import write_file
+from pixbox.sample import Batch, Mask, WholeImage
+
+log = logging.getLogger("pixbox")
+
+GRID_ROWS = 15
+
+
+class StoppedByUser(Exception):
+    """Training was asked to stop (Ctrl-C, SIGTERM) and has saved its state."""
+
+
+class AveragedWeights(EMAWeightAveraging):
+    """Exponential moving average of the weights; validation and the saved ``state_dict`` use it.
+
+    Source: Polyak and Juditsky 1992, in the exponential form of Tarvainen and Valpola 2017.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning counts steps from zero in every process; a step counted before would stop the averaging.
+        del state_dict
+
+
+class Schedule(Callback):
+    """Says when to validate, saves checkpoints, keeps the best, and ends the training early."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(module, TrainingModule)
+        step, plan, training = module.progress.step, module.plan, module.experiment.training
+        every = training.evaluate_every.in_steps(plan.steps_per_epoch)
+        due = plan.validates_after(step, every) and has_validation(trainer)
+        # Lightning validates where the step is a multiple of this number: 1 is now, more than all steps is not.
+        trainer.val_check_batch = 1 if due else plan.total_steps + 1
+        if not due and (step % plan.steps_per_epoch == 0 or step == plan.total_steps):
+            self._end_of_stretch(trainer, module)
+        if module.stop_asked:
+            self._save(trainer, self.run.last)
+            raise StoppedByUser
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        progress, monitor = module.progress, module.experiment.training.monitor
+        value = _monitored(module, monitor)
+        if value is not None:
+            module.plateau.update(value)
+        if monitor == "off":
+            return self._end_of_stretch(trainer, module)
+        if value is not None and _is_better(value, progress.best, monitor):
+            progress.best, progress.best_step, progress.without_improvement = value, progress.step, 0
+            progress.best_metrics = dict(progress.metrics)
+            self._save(trainer, self.run.best)
+        else:
+            progress.without_improvement += 1
+        patience = module.experiment.training.patience
+        if patience > 0 and progress.without_improvement >= patience:
+            log.info("No better %s for %d validations: stopping.", monitor.split()[-1], patience)
+            trainer.should_stop = True
+        return self._end_of_stretch(trainer, module)
+
+    def _end_of_stretch(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        module.share_buffers()
+        step, plan, training = module.progress.step, module.plan, module.experiment.training
+        epoch = plan.epoch_of(step)
+        if training.save_every > 0 and step % (plan.steps_per_epoch * training.save_every) == 0:
+            self._save(trainer, self.run.checkpoints / f"epoch-{epoch:04d}.ckpt")
+        self._save(trainer, self.run.last)
+
+    @staticmethod
+    def _save(trainer: pl.Trainer, path: Path) -> None:
+        trainer.save_checkpoint(path)
+
+
+class Journal(Callback):
+    """Writes metrics.csv, train.log and TensorBoard, on the first process only."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.writer: SummaryWriter | None = None
+        self.rows: list[dict[str, float | None]] = []
+        self.pictures: list[np.ndarray[Any, Any]] = []
+        self.started = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        if trainer.is_global_zero:
+            # Steps after the checkpoint were made by the interrupted run and will be made again.
+            self.writer = SummaryWriter(str(self.run.path), purge_step=module.progress.step + 1)
+            self.rows = [row for row in read_history(self.run.history) if (row["step"] or 0) <= module.progress.step]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(module, TrainingModule)
+        step, plan = module.progress.step, module.plan
+        if self.writer is not None and step % module.experiment.training.log_every == 0:
+            figures = module.train_figures
+            scalars = {"train/loss": figures.loss, **_shares(figures)}
+            scalars |= {f"learning_rate/{name}": lr for name, lr in module.learning_rates().items()}
+            self._scalars(scalars, step)
+        end_of_epoch = step % plan.steps_per_epoch == 0 or step == plan.total_steps
+        if end_of_epoch and not has_validation(trainer):
+            self._finish_row(trainer, module)
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.pictures = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: WholeImage,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(module, TrainingModule)
+        if self.writer is not None and len(self.pictures) < GRID_ROWS:
+            self.pictures.append(_grid_row(module, batch))
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        self._finish_row(trainer, module)
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._close()
+
+    def _finish_row(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """One row of metrics.csv, one line of the log, scalars and pictures."""
+        figures, metrics, step = module.train_figures, module.progress.metrics, module.progress.step
+        shares = _shares(figures)
+        if trainer.is_global_zero:
+            epoch = step / module.plan.steps_per_epoch
+            row: dict[str, float | None] = {"epoch": epoch, "step": step, "train_loss": figures.loss}
+            row |= {name.replace("/", "_"): value for name, value in shares.items()}
+            row |= {name: metrics.get(name) for name in MONITORED if name != "train_loss"}
+            row |= {f"lr_{name}": lr for name, lr in module.learning_rates().items()}
+            row["seconds"] = round(time.monotonic() - self.started, 2)
+            self.rows.append(row)
+            write_file(self.run.history, _as_csv(self.rows))
+            if self.writer is not None:
+                self._scalars({f"val/{name}": metrics.get(name) for name in MONITORED if name != "train_loss"}, step)
+                if module.val_metrics is not None:
+                    self._scalars({f"iou/{name}": iou for name, iou in module.val_metrics.class_iou.items()}, step)
+                self._pictures_and_histograms(module, step)
+            log.info("%s", _as_line(row, module.plan.total_steps))
+
+    def _pictures_and_histograms(self, module: TrainingModule, step: int) -> None:
+        assert self.writer is not None
+        if self.pictures:
+            width = max(picture.shape[1] for picture in self.pictures)
+            padded = [np.pad(p, ((0, 4), (0, width - p.shape[1]), (0, 0))) for p in self.pictures]
+            self.writer.add_image("input | target | prediction", np.concatenate(padded), step, dataformats="HWC")
+        if module.experiment.training.log_histograms:
+            for name, parameter in module.task.named_parameters():
+                self.writer.add_histogram(f"weights/{name.replace('.', '/')}", parameter, step)
+
+    def _scalars(self, scalars: dict[str, float | None], step: int) -> None:
+        assert self.writer is not None
+        for name, value in scalars.items():
+            if value is not None:
+                self.writer.add_scalar(name, value, step)
+
+    def _close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+class ProgressBar(Callback):
+    """Epoch, loss, accuracy, mIoU, batch and data time, on standard error."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+        self.batch_began = self.batch_ended = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        if trainer.is_global_zero and self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
+                console=self.console,
+                transient=True,
+            )
+            self.task = self.bar.add_task("", total=module.plan.total_steps, figures="")
+            self.bar.start()
+        self.batch_ended = time.monotonic()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(module, TrainingModule)
+        self.batch_began = time.monotonic()
+        module.train_figures.data_seconds += self.batch_began - self.batch_ended
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Sequence[Batch], batch_idx: int
+    ) -> None:
+        assert isinstance(module, TrainingModule)
+        self.batch_ended = time.monotonic()
+        figures = module.train_figures
+        figures.batch_seconds += self.batch_ended - self.batch_began
+        if self.bar is not None and self.task is not None:
+            plan = module.plan
+            shares = _shares(figures)
+            self.bar.update(
+                self.task,
+                completed=module.progress.step,
+                description=f"epoch {1 + (module.progress.step - 1) // plan.steps_per_epoch}"
+                f"/{math.ceil(plan.total_steps / plan.steps_per_epoch)}",
+                figures=f"loss {figures.loss:.4f}  accuracy {shares['train/pixel_accuracy'] or 0:.3f}  "
+                f"mIoU {shares['train/miou'] or 0:.3f}  batch {figures.batch_seconds / figures.steps:.2f}s  "
+                f"data {figures.data_seconds / figures.steps:.2f}s",
+            )
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.batch_ended = time.monotonic()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def has_validation(trainer: pl.Trainer) -> bool:
+    return trainer.enable_validation
+
+
+def _as_csv(rows: Sequence[Mapping[str, float | None]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value is None else f"{value:.10g}" for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _as_line(row: Mapping[str, float | None], total_steps: int) -> str:
+    figures = ", ".join(
+        f"{name} {row[name]:.4f}"
+        for name in ("train_loss", "val_loss", "miou", "pixel_accuracy")
+        if row.get(name) is not None
+    )
+    return f"epoch {row['epoch']:.4g}, step {row['step']}/{total_steps}: {figures} ({row['seconds']:.0f} s)"
+
+
+def _shares(figures: TrainingFigures) -> dict[str, float | None]:
+    metrics = figures.confusion.compute(tuple(str(i) for i in range(figures.confusion.num_classes)))
+    return {"train/pixel_accuracy": metrics.pixel_accuracy, "train/miou": metrics.miou}
+
+
+def _monitored(module: TrainingModule, monitor: str) -> float | None:
+    if monitor == "off":
+        return None
+    name = monitor.split()[1]
+    value = module.train_figures.loss if name == "train_loss" else module.progress.metrics.get(name)
+    return None if value is None else float(value)
+
+
+def _is_better(value: float, best: float | None, monitor: str) -> bool:
+    return best is None or (value > best if monitor.startswith("max") else value < best)
+
+
+def _grid_row(module: TrainingModule, item: WholeImage) -> np.ndarray[Any, Any]:
+    """Input, target and prediction of one validation picture side by side, 192 pixels high."""
+    assert isinstance(item.target, Mask)
+    image = torch.from_numpy(np.asarray(item.image)).to(module.device).permute(2, 0, 1)[None]
+    logits = module.task.logits(image, item.placement)
+    predicted = module.task.classes(logits, item.placement)[0].cpu().numpy()
+    labels = module.task.labels
+    pictures = [item.original, labels.colorize(item.target.classes), labels.colorize(predicted)]
+    return side_by_side(pictures)

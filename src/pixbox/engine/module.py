@@ -1,0 +1,276 @@
+"""The one LightningModule: it drives a task step by step and keeps the position in training.
+
+Lightning is given the whole training as one stream of optimizer steps; epochs are arithmetic on the step.
+So the position is one number, every random draw follows from it, and a run can be continued at any step.
+Optimization is manual, because a loss is a sum and a weight: the weights of all batches of a step, on all
+processes, must be known before the first gradient is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pixbox.checkpoint import Position, describe_run
+from pixbox.config import Experiment
+from pixbox.errors import TrainingError
+from pixbox.losses import weighted_total
+from pixbox.metrics import ConfusionMatrix, SegmentationMetrics
+from pixbox.optim import Plateau, build_optimizer, learning_rate_factor
+from pixbox.sample import Batch, Mask, WholeImage
+from pixbox.tasks.segmentation import SegmentationTask
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """The length of a training, in optimizer steps."""
+
+    steps_per_epoch: int
+    total_steps: int
+
+    def epoch_of(self, steps_done: int) -> int:
+        """Epochs completed after so many steps."""
+        return steps_done // self.steps_per_epoch
+
+    def validates_after(self, steps_done: int, every_steps: int) -> bool:
+        return steps_done % every_steps == 0 or steps_done == self.total_steps
+
+
+@dataclass
+class TrainingFigures:
+    """Sums over the steps since they were last reset; what the log shows."""
+
+    confusion: ConfusionMatrix
+    loss_sum: float = 0.0
+    steps: int = 0
+    batch_seconds: float = 0.0
+    data_seconds: float = 0.0
+
+    @property
+    def loss(self) -> float | None:
+        return self.loss_sum / self.steps if self.steps else None
+
+
+@dataclass
+class Progress:
+    """What must survive an interruption besides weights and optimizer."""
+
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    without_improvement: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    best_metrics: dict[str, Any] = field(default_factory=dict)
+
+    def to_plain(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+class TrainingModule(pl.LightningModule):
+    """Adapter between a task and the trainer. A task returns numbers; callbacks decide what becomes of them."""
+
+    def __init__(self, task: SegmentationTask, experiment: Experiment, plan: TrainingPlan) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.task = task
+        self.experiment = experiment
+        self.plan = plan
+        self.progress = Progress()
+        self.configured_groups: list[dict[str, Any]] = []
+        self.plateau = Plateau(
+            mode="min" if experiment.training.monitor.startswith("min") else "max",
+            factor=experiment.schedule.factor,
+            patience=experiment.schedule.patience,
+            min_factor=experiment.schedule.min_factor,
+        )
+        self.train_figures = TrainingFigures(task.confusion())
+        self.val_confusion = task.confusion()
+        self.val_loss_sums = torch.zeros(0)
+        self.val_images = 0
+        self.val_metrics: SegmentationMetrics | None = None
+        self.stop_asked = False
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Optimizer:
+        network = self.task.network
+        optimizer = build_optimizer(
+            self.experiment.optimizer, network.encoder_parameters(), network.decoder_parameters()
+        )
+        self.configured_groups = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
+        return optimizer
+
+    def on_train_start(self) -> None:
+        # A resumed optimizer has brought its own rates; the configuration may have changed them since.
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        for group, configured in zip(optimizer.param_groups, self.configured_groups, strict=True):
+            group.update(configured)
+
+    def training_step(self, window: list[Batch], batch_idx: int) -> None:
+        """One optimizer step over a window of batches."""
+        step = self.progress.step
+        torch.manual_seed(_step_seed(self.experiment.training.seed, self.global_rank, step))
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        self._set_learning_rate(optimizer.optimizer, step)
+        optimizer.zero_grad()
+        weights = self._window_weights(window)
+        loss = torch.zeros((), device=self.device)
+        for batch in window:
+            sums, predicted = self.task.loss_sums(batch)
+            # DistributedDataParallel averages gradients over processes; their sum is wanted.
+            part = weighted_total(sums, weights) * self.trainer.world_size
+            self.manual_backward(part)
+            loss += part.detach()
+            self.train_figures.confusion.update(predicted, batch.targets)
+        loss = self.trainer.strategy.reduce(loss / self.trainer.world_size, reduce_op="sum")
+        value = float(loss)
+        if not math.isfinite(value):
+            raise self._not_a_number(value, window)
+        optimizer.step()
+        self.train_figures.loss_sum += value
+        self.train_figures.steps += 1
+        self.progress.step += 1
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = self.progress.step
+        if not self.trainer.enable_validation and step % self.plan.steps_per_epoch == 0:
+            self.train_figures = TrainingFigures(self.task.confusion())
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Lightning calls this with unscaled gradients in every precision.
+        training = self.experiment.training
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if training.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(parameters, training.clip_norm)
+        if training.clip_value > 0:
+            torch.nn.utils.clip_grad_value_(parameters, training.clip_value)
+
+    def learning_rates(self) -> dict[str, float]:
+        """Name of each parameter group -> its present learning rate."""
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        return {group["name"]: group["lr"] for group in optimizer.optimizer.param_groups}
+
+    def _set_learning_rate(self, optimizer: Optimizer, step: int) -> None:
+        plan = self.plan
+        factor = learning_rate_factor(self.experiment.schedule, step, plan.total_steps, plan.steps_per_epoch)
+        if self.experiment.schedule.name == "plateau":
+            factor *= self.plateau.factor
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+    def _window_weights(self, window: list[Batch]) -> Tensor:
+        """(T,) float: the weight of each loss term over all batches of this step on all processes.
+
+        A last entry travels along, so that a request to stop reaches all processes at the same step.
+        """
+        weights = torch.stack([self.task.loss_weights(batch) for batch in window]).sum(dim=0)
+        message = torch.cat([weights.float(), torch.tensor([float(self.stop_asked)], device=weights.device)])
+        message = self.trainer.strategy.reduce(message, reduce_op="sum")
+        self.stop_asked = bool(message[-1] > 0)
+        return message[:-1]
+
+    def _not_a_number(self, value: float, window: list[Batch]) -> TrainingError:
+        ids = [name for batch in window for name in batch.ids]
+        epoch = self.plan.epoch_of(self.progress.step) + 1
+        return TrainingError(
+            f"the loss became {value} at step {self.progress.step + 1} (epoch {epoch}), on {', '.join(ids[:8])}"
+            f"{', ...' if len(ids) > 8 else ''}; learning rate {next(iter(self.learning_rates().values())):.3g}",
+            hint="The checkpoints of the last good epoch are kept. Try a lower `optimizer.lr`, `training.clip_norm: 1`,\n"
+            "`schedule.warmup_steps`, or `training.precision: 32`; then start again.",
+        )
+
+    # -- validation ----------------------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        self.share_buffers()
+
+    def on_validation_epoch_start(self) -> None:
+        # Once more: with averaged weights, this is now another set of buffers.
+        self.share_buffers()
+        self.val_confusion.reset()
+        self.val_images = 0
+        self.val_loss_sums = torch.zeros(2, 0, dtype=torch.float64)
+
+    def validation_step(self, item: WholeImage, batch_idx: int) -> None:
+        assert isinstance(item.target, Mask)
+        image = torch.from_numpy(item.image).to(self.device).permute(2, 0, 1)[None]
+        truth = torch.from_numpy(np.asarray(item.target.classes)).to(self.device)[None]
+        logits = self.task.logits(image, item.placement)
+        sums, weights = self.task.validation_loss(logits, item.placement, truth)
+        self.val_confusion.update(self.task.classes(logits, item.placement), truth)
+        self.val_images += 1
+        found = torch.stack([sums, weights]).double().cpu()
+        self.val_loss_sums = found if self.val_loss_sums.shape[1] == 0 else self.val_loss_sums + found
+
+    def on_validation_epoch_end(self) -> None:
+        terms = self.task.loss_weights(_no_pixels(self.device)).numel()
+        sums = self.val_loss_sums if self.val_loss_sums.shape[1] else torch.zeros(2, terms, dtype=torch.float64)
+        reduce = self.trainer.strategy.reduce
+        sums = reduce(sums.to(self.device), reduce_op="sum").cpu()
+        images = reduce(torch.tensor(self.val_images, device=self.device), reduce_op="sum")
+        matrix = reduce(self.val_confusion.matrix.to(self.device), reduce_op="sum")
+        total = self.task.confusion()
+        total.matrix.copy_(matrix)
+        self.val_metrics = total.compute(self.task.labels.names, int(images))
+        loss = weighted_total(sums[0], sums[1]).item()
+        self.progress.metrics = {
+            **{name: value for name, value in self.val_metrics.to_plain().items() if not isinstance(value, dict)},
+            "val_loss": loss if math.isfinite(loss) else None,
+        }
+
+    def on_validation_end(self) -> None:
+        # Callbacks come before this hook and have read the figures.
+        self.train_figures = TrainingFigures(self.task.confusion())
+
+    def share_buffers(self) -> None:
+        """Rank 0's BatchNorm statistics to all: every process must score and save the same network."""
+        if self.trainer.world_size > 1:
+            for buffer in self.task.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # The position is the step alone; Lightning's own loop counters would contradict it on a resumed run.
+        del checkpoint["loops"]
+        progress = self.progress
+        position = Position(progress.step, self.plan.epoch_of(progress.step), progress.metrics)
+        checkpoint["pixbox"] = describe_run(self.experiment, self.task.labels, position)
+        checkpoint["progress"] = progress.to_plain()
+        checkpoint["plateau"] = self.plateau.state_dict()
+        figures = self.train_figures
+        checkpoint["figures"] = {
+            "confusion": figures.confusion.matrix.cpu(),
+            "loss_sum": figures.loss_sum,
+            "steps": figures.steps,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.progress = Progress(**checkpoint["progress"])
+        self.plateau.load_state_dict(checkpoint["plateau"])
+        figures = checkpoint["figures"]
+        self.train_figures = TrainingFigures(
+            self.task.confusion(), loss_sum=figures["loss_sum"], steps=figures["steps"]
+        )
+        self.train_figures.confusion.matrix.copy_(figures["confusion"])
+
+
+def _step_seed(seed: int, rank: int, step: int) -> int:
+    """Dropout and its like are drawn anew from this at every step."""
+    return int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _no_pixels(device: torch.device) -> Batch:
+    return Batch(torch.empty(0, 3, 1, 1, device=device), torch.empty(0, 1, 1, dtype=torch.uint8, device=device), ())

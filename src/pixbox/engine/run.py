@@ -1,0 +1,242 @@
+"""One training run from an experiment to a run folder: check everything, then create the folder, then train."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from pixbox.checkpoint import RunFolder, read_checkpoint, saved_experiment, write_labels
+from pixbox.config import Experiment, FirstStage
+from pixbox.data.cache import Cache, open_cache
+from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet
+from pixbox.data.scan import MaskScan, scan_masks
+from pixbox.data.splits import Splits, labels_of, read_splits
+from pixbox.engine.trainer import (
+    TrainingOutcome,
+    fit,
+    is_first_process,
+    quiet_lightning,
+    resolve_devices,
+    resolve_precision,
+)
+from pixbox.errors import ConfigError, RunError
+from pixbox.files import write_file
+from pixbox.labels import LabelMap
+from pixbox.losses import class_weights_from_counts
+from pixbox.models.build import parameter_counts
+from pixbox.models.weights import load_weights
+from pixbox.tasks.segmentation import SegmentationTask, build_segmentation
+
+log = logging.getLogger("pixbox")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a training needs, checked: nothing after this can fail because of the user's files."""
+
+    experiment: Experiment
+    labels: LabelMap
+    splits: Splits
+    task: SegmentationTask
+    notes: tuple[str, ...]
+
+
+def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, console: Console) -> TrainingOutcome:
+    """Train into a run folder that does not exist yet, or with ``resume`` go on from its last checkpoint.
+
+    Raises:
+        ConfigError, DataError, ModelError: the experiment cannot be trained; nothing has been written.
+        RunError: the folder exists already, or cannot be resumed.
+        TrainingError: the loss is no longer a number, or memory is exhausted.
+    """
+    quiet_lightning()
+    run = RunFolder(folder)
+    first_stage = RunFolder(folder / "first_stage")
+    goes_on = resume and run.last.is_file()
+    if goes_on:
+        experiment = _check_resumable(experiment, run)
+    elif resume and not (experiment.first_stage is not None and first_stage.last.is_file()):
+        raise RunError(
+            "there is nothing to resume (no checkpoints/last.ckpt)", where=str(folder), hint="Start without --resume."
+        )
+    elif not resume and is_first_process():
+        _check_new(run)
+    prepared = _prepare(experiment, console)
+    if is_first_process():
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_file(run.config, prepared.experiment.to_yaml())
+        write_labels(run.labels, prepared.labels)
+    with _log_file(run.log if is_first_process() else None):
+        for note in prepared.notes:
+            log.info("%s", note)
+        weights = experiment.model.weights
+        if experiment.first_stage is not None and not goes_on:
+            outcome = _train_first_stage(experiment, experiment.first_stage, first_stage, resume, console)
+            if outcome.stopped:
+                return outcome
+            weights = str(first_stage.path)
+        if not goes_on and weights != "none":
+            log.info("%s", load_weights(prepared.task.network, weights, experiment.model.encoder).summary())
+        return _fit(prepared, run, resume=goes_on, console=console)
+
+
+def _fit(prepared: Prepared, run: RunFolder, *, resume: bool, console: Console) -> TrainingOutcome:
+    experiment = prepared.experiment
+    cache = _open_cache(experiment)
+    reader = SampleReader(prepared.labels, cache)
+    train = TrainingSet(prepared.splits.train, reader, experiment.data, experiment.training.seed)
+    val = WholeSet(prepared.splits.val, reader, experiment) if prepared.splits.val else None
+    log.info("%r", train)
+    if val is None:
+        log.warning(
+            "There is no validation set: the last checkpoint counts as the best. Set data.val or data.val_fraction."
+        )
+    return fit(prepared.task, experiment, train, val, run, resume_from=run.last if resume else None, console=console)
+
+
+def _prepare(experiment: Experiment, console: Console) -> Prepared:
+    """Read lists, labels and every mask; build the network."""
+    labels = labels_of(experiment)
+    splits = read_splits(experiment)
+    scan = _scan([*splits.train, *splits.val], labels, console)
+    weights = _class_weights(experiment, labels, splits, scan, console)
+    accelerator, _ = resolve_devices(experiment.training.accelerator, experiment.training.devices)
+    precision = resolve_precision(experiment.training.precision, accelerator)
+    resolved = experiment.model_copy(
+        update={
+            "data": experiment.data.model_copy(update={"labels": labels}),
+            "training": experiment.training.model_copy(update={"precision": precision}),
+        }
+    )
+    torch.manual_seed(experiment.training.seed)
+    task = build_segmentation(resolved, labels, weights)
+    counts = parameter_counts(task.network)
+    notes = [
+        f"{len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test pictures, "
+        f"{len(labels)} classes",
+        f"{experiment.model.architecture}: {counts.total:,} parameters, {counts.trainable:,} of them trained; "
+        f"precision {precision} on {accelerator}",
+    ]
+    if scan.resized:
+        notes.append(
+            f"{len(scan.resized)} masks have another size than their picture and are resized: {scan.resized[0]}, ..."
+        )
+    return Prepared(resolved, labels, splits, task, tuple(notes))
+
+
+def _class_weights(
+    experiment: Experiment, labels: LabelMap, splits: Splits, scan: MaskScan, console: Console
+) -> Tensor | None:
+    asked = experiment.loss.class_weights
+    if isinstance(asked, list):
+        if len(asked) != len(labels):
+            raise ConfigError(
+                f"{len(asked)} weights for {len(labels)} classes ({', '.join(labels.names)})",
+                where="loss.class_weights",
+            )
+        return torch.tensor(asked, dtype=torch.float32)
+    if asked == "none":
+        return None
+    counts = _scan(splits.train, labels, console) if splits.val else scan
+    return class_weights_from_counts(
+        asked, torch.from_numpy(counts.pixels), torch.from_numpy(counts.pixels_of_images_with_class)
+    )
+
+
+def _scan(records: Any, labels: LabelMap, console: Console) -> MaskScan:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("checking masks", total=len(records))
+        return scan_masks(records, labels, progress=lambda done: bar.update(task, completed=done))
+
+
+def _open_cache(experiment: Experiment) -> Cache:
+    folder = experiment.data.cache_dir
+    return open_cache(experiment.data.cache, None if folder is None else Path(folder))
+
+
+def _check_new(run: RunFolder) -> None:
+    written = (run.config, run.labels, run.checkpoints, run.history, run.log, run.evaluation(""))
+    if run.path.is_file() or any(path.exists() for path in written):
+        raise RunError(
+            "exists already and is not overwritten",
+            where=str(run.path),
+            hint="Go on with it: --resume; write elsewhere: --out FOLDER; or use a dated name: --set name=x_{time}",
+        )
+
+
+def _check_resumable(experiment: Experiment, run: RunFolder) -> Experiment:
+    """The experiment to go on with; what the checkpoint has fixed cannot change."""
+    content = read_checkpoint(run.last)
+    saved = saved_experiment(run.last, content["pixbox"]["experiment"])
+    for what, old, new in (
+        ("model.architecture", saved.model.architecture, experiment.model.architecture),
+        ("model.encoder", saved.model.encoder, experiment.model.encoder),
+        ("optimizer.name", saved.optimizer.name, experiment.optimizer.name),
+        ("classes", saved.data.labels, labels_of(experiment)),
+    ):
+        if old != new:
+            shown = "" if what == "classes" else f" ({old} there, {new} here)"
+            raise RunError(
+                f"{what} differs from the run's{shown}: that is another run, not its continuation",
+                where=str(run.path),
+                hint=f"Start a new one from these weights: --set model.weights={run.path} --out FOLDER",
+            )
+    if experiment.training.epochs != saved.training.epochs:
+        log.warning(
+            "The run was planned for %d epochs and now has %d: the learning rate follows the new total.",
+            saved.training.epochs,
+            experiment.training.epochs,
+        )
+    fixed = {"precision": saved.training.precision} if experiment.training.precision == "auto" else {}
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update=fixed)})
+
+
+def _train_first_stage(
+    experiment: Experiment, stage: FirstStage, run: RunFolder, resume: bool, console: Console
+) -> TrainingOutcome:
+    """Train on the coarser labels, in a run folder inside the run's."""
+    training = experiment.training
+    if resolve_devices(training.accelerator, training.devices)[1] * training.nodes > 1:
+        raise ConfigError(
+            "two stages in one command need a single process",
+            where="first_stage",
+            hint="Train the first stage as a run of its own and name it in model.weights of the second.",
+        )
+    coarse = experiment.model_copy(
+        update={
+            "name": f"{experiment.name}-first-stage",
+            "data": experiment.data.model_copy(update={"labels": stage.labels}),
+            "training": training.model_copy(update={"epochs": stage.epochs}),
+            "first_stage": None,
+        }
+    )
+    log.info("First stage: %s", ", ".join(labels_of(coarse).names))
+    return train_experiment(coarse, run.path, resume=resume and run.last.is_file(), console=console)
+
+
+@contextmanager
+def _log_file(path: Path | None) -> Iterator[None]:
+    """Everything that is logged also goes to the run's train.log, with time, level and name."""
+    if path is None:
+        yield
+        return
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    former = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(former)
+        handler.close()

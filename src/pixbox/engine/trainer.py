@@ -1,0 +1,260 @@
+"""Trains: an experiment and its data in, checkpoints and a history out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.strategies import DDPStrategy
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from pixbox.checkpoint import RunFolder, read_checkpoint, write_checkpoint
+from pixbox.config import Experiment
+from pixbox.data.dataset import TrainingSet, WholeSet, training_loader, whole_loader, worker_count
+from pixbox.data.sampler import StepSampler, steps_per_epoch
+from pixbox.engine.callbacks import AveragedWeights, Journal, ProgressBar, Schedule, StoppedByUser
+from pixbox.engine.module import TrainingModule, TrainingPlan
+from pixbox.errors import TrainingError
+from pixbox.sample import Batch, WholeImage
+from pixbox.tasks.segmentation import SegmentationTask
+
+log = logging.getLogger("pixbox")
+
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a training came to.
+
+    Attributes:
+        best: scalar metrics of the best checkpoint; of the last where nothing was monitored.
+        epochs, steps: done in all, also before a resume.
+        seconds: of this call.
+        stopped: the user asked to stop; the state is saved.
+    """
+
+    best: dict[str, Any]
+    epochs: int
+    steps: int
+    seconds: float
+    stopped: bool
+
+
+def fit(
+    task: SegmentationTask,
+    experiment: Experiment,
+    train: TrainingSet,
+    val: WholeSet | None,
+    run: RunFolder,
+    *,
+    resume_from: Path | None,
+    console: Console,
+) -> TrainingOutcome:
+    """Train to the end, or from a checkpoint to the end.
+
+    ``experiment.training.precision`` must be resolved. Writes checkpoints, metrics.csv and event files into
+    ``run``.
+
+    Raises:
+        TrainingError: the loss is no longer a number, or memory is exhausted.
+    """
+    training = experiment.training
+    began = time.monotonic()
+    accelerator, devices = resolve_devices(training.accelerator, training.devices)
+    world = devices * training.nodes
+    plan = plan_training(experiment, len(train), world)
+    module = TrainingModule(task, experiment, plan)
+    task.network.to(memory_format=torch.channels_last)
+    callbacks: list[Callback] = [ProgressBar(console)]
+    if training.ema > 0:
+        callbacks.append(AveragedWeights(decay=training.ema))
+    # The journal first: on resume, a row that no checkpoint has reached is dropped, but a missing one is not made up.
+    callbacks += [Journal(run), Schedule(run)]
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=training.nodes,
+        strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
+        precision=PRECISIONS[training.precision],  # type: ignore[arg-type]  # a closed set that mypy cannot see
+        max_epochs=1,
+        check_val_every_n_epoch=None,
+        val_check_interval=None if val is None else 1,
+        limit_val_batches=0 if val is None else None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        sync_batchnorm=training.sync_bn and accelerator != "cpu" and world > 1,
+        benchmark=accelerator != "cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        plugins=[WholeFileIO()],
+    )
+    first_step = 0 if resume_from is None else int(read_checkpoint(resume_from)["progress"]["step"])
+    if first_step < plan.total_steps:
+        loaders = Loaders(train, val, experiment, plan, first_step, on_gpu=accelerator != "cpu")
+        with stop_signals(module):
+            try:
+                trainer.fit(module, datamodule=loaders, ckpt_path=resume_from, weights_only=True)
+                stopped = False
+            except StoppedByUser:
+                stopped = True
+            except torch.OutOfMemoryError as error:
+                raise _out_of_memory(error, experiment) from None
+            finally:
+                if torch.distributed.is_initialized():
+                    torch.distributed.destroy_process_group()
+    else:
+        log.info("The run is complete: %d of %d steps are done.", first_step, plan.total_steps)
+        if resume_from is not None:
+            module.on_load_checkpoint(read_checkpoint(resume_from))
+        stopped = False
+    progress = module.progress
+    return TrainingOutcome(
+        best=progress.best_metrics or progress.metrics,
+        epochs=plan.epoch_of(progress.step),
+        steps=progress.step,
+        seconds=time.monotonic() - began,
+        stopped=stopped,
+    )
+
+
+class Loaders(pl.LightningDataModule):
+    """Asked for its loaders when the processes know their ranks."""
+
+    def __init__(
+        self,
+        train: TrainingSet,
+        val: WholeSet | None,
+        experiment: Experiment,
+        plan: TrainingPlan,
+        first_step: int,
+        *,
+        on_gpu: bool,
+    ) -> None:
+        super().__init__()
+        self.train, self.val = train, val
+        self.experiment, self.plan, self.first_step = experiment, plan, first_step
+        self.on_gpu = on_gpu
+        self.workers = worker_count(experiment.data.workers, on_gpu=on_gpu, pictures=len(train))
+
+    def train_dataloader(self) -> DataLoader[list[Batch]]:
+        assert self.trainer is not None
+        sampler = StepSampler(
+            length=len(self.train),
+            batch_size=self.experiment.data.batch_size,
+            accumulate=self.experiment.training.accumulate,
+            seed=self.experiment.training.seed,
+            first_step=self.first_step,
+            total_steps=self.plan.total_steps,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+        )
+        return training_loader(self.train, sampler, workers=self.workers, pin_memory=self.on_gpu)
+
+    def val_dataloader(self) -> DataLoader[WholeImage] | list[Any]:
+        assert self.trainer is not None
+        if self.val is None:
+            return []
+        return whole_loader(
+            self.val, rank=self.trainer.global_rank, world=self.trainer.world_size, workers=min(self.workers, 2)
+        )
+
+
+def plan_training(experiment: Experiment, pictures: int, world: int) -> TrainingPlan:
+    """The length of a training on so many pictures and processes."""
+    training = experiment.training
+    per_epoch = steps_per_epoch(pictures, experiment.data.batch_size * training.accumulate * world)
+    total = per_epoch * training.epochs
+    return TrainingPlan(per_epoch, min(total, training.max_steps or total))
+
+
+def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
+    """What computes and how many processes of it: all GPUs, or one CPU process, unless the user says otherwise."""
+    if accelerator == "auto":
+        accelerator = "gpu" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if isinstance(devices, int):
+        return accelerator, devices
+    return accelerator, torch.cuda.device_count() if accelerator == "gpu" and torch.cuda.is_available() else 1
+
+
+def resolve_precision(precision: str, accelerator: str) -> str:
+    """`auto` is bf16 where the hardware multiplies bf16 natively; emulation is slower than 32 bits."""
+    if precision != "auto":
+        return precision
+    if accelerator == "gpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return "bf16" if accelerator == "cpu" and capable is not None and capable() else "32"
+
+
+class WholeFileIO(CheckpointIO):
+    """Checkpoints are written whole or not at all, and read as plain data."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write_checkpoint(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def stop_signals(module: TrainingModule) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends training after the present step; a second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if module.stop_asked:
+            raise KeyboardInterrupt
+        module.stop_asked = True
+        log.warning("Stopping after this step (or validation); press Ctrl-C again to stop at once.")
+
+    former: Mapping[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def quiet_lightning() -> None:
+    """Lightning's own messages (devices found, hints about loggers) say nothing that a user of pixbox can use."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+def is_first_process() -> bool:
+    """False in the processes that a distributed launch has started beside the first."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
+
+
+def _out_of_memory(error: BaseException, experiment: Experiment) -> TrainingError:
+    data = experiment.data
+    return TrainingError(
+        f"memory is exhausted at batch_size {data.batch_size} and size {data.size[0]} x {data.size[1]} ({error})",
+        hint="Lower data.batch_size (and raise training.accumulate by as much), or data.size.",
+    )

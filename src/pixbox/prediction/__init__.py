@@ -1,0 +1,1 @@
+"""Prediction: a trained task and pictures in, results and files out. Knows no trainer."""

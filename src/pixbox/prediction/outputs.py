@@ -1,0 +1,81 @@
+"""From folders of pictures to files of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pixbox.data.images import IMAGE_SUFFIXES
+from pixbox.errors import DataError, Fault
+from pixbox.prediction.predictor import Predictor
+
+
+def find_pictures(inputs: Sequence[Path]) -> dict[Path, Path]:
+    """The pictures that files and folders stand for, each with its path relative to the folder that was named.
+
+    Folders are searched through all levels. Sorted; every picture once.
+
+    Raises:
+        DataError: an input does not exist, or a folder holds no picture.
+    """
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        if given.is_dir():
+            pictures = [path for path in given.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+            if not pictures:
+                raise DataError(
+                    f"no picture in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})", where=str(given)
+                )
+            found |= {picture: picture.relative_to(given) for picture in pictures}
+        elif given.is_file():
+            found[given] = Path(given.name)
+        else:
+            raise DataError("no such file or folder", where=str(given))
+    return dict(sorted(found.items()))
+
+
+def output_paths(pictures: Mapping[Path, Path], out: Path) -> dict[Path, Path]:
+    """Picture -> path of its mask below ``out``, where it mirrors the picture's relative path.
+
+    ``a/x.jpg`` becomes ``a/x.png``; where ``a/x.png`` is there too, ``a/x.jpg.png`` and ``a/x.png.png``.
+
+    Raises:
+        DataError: two pictures from different folders would have the same path.
+    """
+    stems = [relative.with_suffix("") for relative in pictures.values()]
+    paths: dict[Path, Path] = {}
+    owner: dict[Path, Path] = {}
+    for picture, relative in pictures.items():
+        shared = stems.count(relative.with_suffix("")) > 1
+        path = out / relative.parent / f"{relative.name if shared else relative.stem}.png"
+        if path in owner:
+            raise DataError(
+                f"would be written to {path}, and so would {owner[path]}",
+                where=str(picture),
+                hint="Predict the two folders with different --out.",
+            )
+        owner[path] = picture
+        paths[picture] = path
+    return paths
+
+
+def predict_files(
+    predictor: Predictor, paths: Mapping[Path, Path], extras: Sequence[str], progress: Callable[[int, int], None]
+) -> tuple[dict[Path, Path], list[Fault]]:
+    """Predict each picture and save it; a picture that cannot be read is a fault in the result.
+
+    ``paths`` maps pictures to mask files, ``extras`` are of ``sample.EXTRAS``. Returns picture -> mask file for
+    those that were written, and the faults.
+    """
+    written: dict[Path, Path] = {}
+    failed: list[Fault] = []
+    for done, (picture, path) in enumerate(paths.items(), start=1):
+        try:
+            result = predictor.predict(picture, probabilities="probabilities" in extras)
+        except DataError as error:
+            failed.extend(error.faults)
+        else:
+            result.save(path, extras)
+            written[picture] = path
+        progress(done, len(paths))
+    return written, failed
