@@ -1,0 +1,62 @@
+"""Pictures of pixel labels: laid over the photograph, compared with the truth, set side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pixbox.labels import IGNORE, LabelMap
+
+CORRECT, WRONG, IGNORED = (222, 226, 230), (214, 40, 57), (24, 26, 30)
+"""Colours of an error map."""
+
+_GAP = 4
+
+
+def overlay(
+    image: NDArray[np.uint8], classes: NDArray[np.uint8], labels: LabelMap, opacity: float = 0.5
+) -> NDArray[np.uint8]:
+    """The classes' colours laid over a picture; ignored pixels show the picture itself.
+
+    ``image`` is (H, W, 3) uint8 RGB, ``classes`` (H, W) uint8 class indices or ``IGNORE``, ``opacity`` the share of
+    the colours, 0 to 1. Returns (H, W, 3) uint8.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    if image.shape[:2] != classes.shape:
+        raise ValueError(f"a picture of {image.shape[:2]} and a mask of {classes.shape} differ in size")
+    blended: NDArray[np.uint8] = cv2.addWeighted(image, 1 - opacity, labels.colorize(classes), opacity, 0)
+    np.copyto(blended, image, where=(classes == IGNORE)[:, :, None])
+    return blended
+
+
+def error_map(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Where a prediction is ``CORRECT``, ``WRONG`` or ``IGNORED`` (the truth is ``IGNORE``).
+
+    Both are (H, W) uint8 class indices. Returns (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"a truth of {truth.shape} and a prediction of {prediction.shape} differ in size")
+    verdict = (truth != prediction).astype(np.uint8)
+    verdict[truth == IGNORE] = 2
+    return np.array([CORRECT, WRONG, IGNORED], dtype=np.uint8)[verdict]
+
+
+def side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures of one height, (H, W, 3) uint8, from left to right with 4 white pixels between them.
+
+    Raises:
+        ValueError: there is no picture, or the heights differ.
+    """
+    if len({picture.shape[0] for picture in pictures}) != 1:
+        raise ValueError(f"pictures side by side need one height, not {[picture.shape[0] for picture in pictures]}")
+    gap = np.full((pictures[0].shape[0], _GAP, 3), 255, dtype=np.uint8)
+    parts = [part for picture in pictures for part in (gap, picture)]
+    return np.concatenate(parts[1:], axis=1)
