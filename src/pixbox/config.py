@@ -5,13 +5,13 @@ The schema (``pixbox schema``), the documentation page and the error messages ar
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,10 +20,11 @@ from pydantic import (
     Field,
     PlainSerializer,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 
-from pixbox.documents import override, read_document, validate
+from pixbox.documents import Document, override, read_document, to_yaml, validate
 from pixbox.errors import ConfigError, Fault
 from pixbox.labels import LabelMap
 
@@ -50,7 +51,7 @@ Range = Annotated[tuple[float, float], Field(strict=False)]
 class Section(BaseModel):
     """Unknown keys are faults; a truth value is never taken for a number, nor text for either."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,9 @@ IntervalField = Annotated[
     Interval,
     BeforeValidator(_read_interval),
     PlainSerializer(lambda i: i.count if i.unit == "epochs" else f"{i.count} steps", when_used="always"),
-    Field(json_schema_extra={"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[1-9][0-9_]* ?(epoch|step)s?$"}]}
+    ),
 ]
 
 
@@ -402,16 +405,11 @@ class Experiment(Section):
 
     def to_yaml(self) -> str:
         """The whole experiment, defaults written out; ``read_experiment`` reads it back to an equal one."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return to_yaml(self.model_dump(mode="json"))
 
 
-_PATHS: tuple[tuple[str, str], ...] = (
-    ("data", "root"),
-    ("data", "cache_dir"),
-    ("model", "weights"),
-    ("data", "labels"),
-    ("first_stage", "labels"),
-)
+_FILES = ("data.root", "data.cache_dir", "model.weights")
+_LABELS = ("data.labels", "first_stage.labels")
 
 
 def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
@@ -419,42 +417,55 @@ def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> E
 
     ``data.root``, ``data.labels``, ``data.cache_dir``, a file in ``model.weights`` and ``first_stage.labels``
     become absolute: relative to the file, or to the current folder where an override gave them. A label
-    file is read and becomes part of the result.
+    file is read and becomes part of the result; overrides reach into it (``data.labels.unknown``).
 
     Raises:
-        ConfigError: every fault of the file and of the overrides at once.
+        ConfigError: every fault of the file, its label files and the overrides at once.
     """
-    written = read_document(path)
-    document = override(written, overrides or {})
+    overrides = overrides or {}
+    into_labels = {key: new for key, new in overrides.items() if key.startswith(tuple(f"{k}." for k in _LABELS))}
+    document = override(read_document(path), {key: new for key, new in overrides.items() if key not in into_labels})
+    for dotted in _FILES:
+        section, key, file = _file_setting(document, dotted)
+        if file is not None and (key != "weights" or section[key] not in ("none", "imagenet")):
+            section[key] = str(file)
     faults: list[Fault] = []
-    for key in _PATHS:
-        section = document.value.get(key[0])
-        text = section.get(key[1]) if isinstance(section, dict) else None
-        if (
-            not isinstance(section, dict)
-            or not isinstance(text, str)
-            or (key[1] == "weights" and text in ("none", "imagenet"))
-        ):
+    unread: set[str] = set()
+    for dotted in _LABELS:
+        section, key, file = _file_setting(document, dotted)
+        if file is None:
             continue
-        given = document.where(key).startswith("--set")
-        place = Path(text).expanduser()
-        absolute = (Path.cwd() if given else document.folder) / place
-        section[key[1]] = str(absolute.resolve())
-        if key[1] == "labels":
-            try:
-                section["labels"] = read_labels(absolute)
-            except ConfigError as error:
-                faults += error.faults
-                del section["labels"]
-                document.origin.pop(key, None)
+        try:
+            _insert(document, dotted, read_document(file))
+        except ConfigError as error:
+            faults += error.faults
+            unread.add(dotted)
+            section[key] = {"classes": ["unread"]}
+    reachable = {key: new for key, new in into_labels.items() if not key.startswith(tuple(unread))}
     try:
-        experiment = validate(Experiment, document)
+        experiment = validate(Experiment, override(document, reachable))
     except ConfigError as error:
-        missing = {f"{section}.labels: this setting is required" for section in ("first_stage",)} if faults else set()
-        raise ConfigError(faults + [fault for fault in error.faults if fault.what not in missing]) from None
+        raise ConfigError([*faults, *error.faults]) from None
     if faults:
         raise ConfigError(faults)
     return experiment
+
+
+def _file_setting(document: Document, dotted: str) -> tuple[dict[str, Any], str, Path | None]:
+    """The section and key of a setting, and the absolute path it holds if it is text."""
+    name, key = dotted.split(".")
+    section = document.value.get(name)
+    if not isinstance(section, dict) or not isinstance(section.get(key), str):
+        return {}, key, None
+    base = Path.cwd() if document.where((name, key)).startswith("--set") else document.folder
+    return section, key, (base / os.path.expanduser(section[key])).resolve()
+
+
+def _insert(document: Document, dotted: str, part: Document) -> None:
+    """Put another file's values in place of its name; each keeps the line it was read from."""
+    section, key = dotted.split(".")
+    document.value[section][key] = part.value
+    document.origin.update({(section, key, *inner): place for inner, place in part.origin.items()})
 
 
 def read_labels(path: Path) -> LabelMap:

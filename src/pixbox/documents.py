@@ -18,12 +18,16 @@ from pydantic import BaseModel, ValidationError
 
 from pixbox.errors import ConfigError, Fault, did_you_mean
 
+_TAGS = {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ["null", "bool", "int", "float", "str", "timestamp", "value", "merge", "seq", "map"]
+}
 KeyPath = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
-_INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+)")
+_INT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 
 
@@ -71,6 +75,22 @@ def read_document(path: Path) -> Document:
     return Document(value, origin, path.resolve().parent)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that `read_document` would take for a number (PyYAML writes ``1e3`` bare)."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = None if isinstance(_plain(text), str) else "'"
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def to_yaml(value: Mapping[str, Any]) -> str:
+    """Plain values as YAML text; ``read_document`` reads equal values back."""
+    return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def parse_value(text: str, where: str) -> Any:
     """Read one value as YAML, as ``--set key=VALUE`` does."""
     return _parse(text, where)[0]
@@ -91,6 +111,8 @@ def override(document: Document, overrides: Mapping[str, Any]) -> Document:
         parent = value
         for step in path[:-1]:
             child = parent.get(step)
+            if isinstance(child, list):
+                raise ConfigError(f'"{step}" is a list', where=place, hint="Override the whole list.")
             if not isinstance(child, dict):
                 child = parent[step] = {}
             parent = child
@@ -110,14 +132,15 @@ def validate(model: type[Model], document: Document) -> Model:
     try:
         return model.model_validate(document.value)
     except ValidationError as error:
-        raise ConfigError([_as_fault(model, document, dict(item)) for item in error.errors()]) from None
+        raise ConfigError(_as_faults(model, document, [dict(item) for item in error.errors()])) from None
 
 
 def _parse(text: str, where: str) -> tuple[Any, dict[KeyPath, str]]:
     origin: dict[KeyPath, str] = {}
     try:
-        # A JSON file may be indented by tabs, which YAML refuses; inside JSON strings raw tabs are not allowed.
-        node = yaml.compose(text.replace("\t", "  "), Loader=yaml.SafeLoader)
+        # JSON may be indented by tabs, which YAML refuses; inside JSON strings raw tabs are not allowed.
+        is_json = text.lstrip().startswith(("{", "["))
+        node = yaml.compose(text.replace("\t", " ") if is_json else text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -130,6 +153,8 @@ def _parse(text: str, where: str) -> tuple[Any, dict[KeyPath, str]]:
 def _build(node: yaml.Node, path: KeyPath, where: str, origin: dict[KeyPath, str], parents: tuple[int, ...]) -> Any:
     line = f"{where}:{node.start_mark.line + 1}"
     origin.setdefault(path, line)
+    if node.tag not in _TAGS:
+        raise ConfigError(f'the tag "{node.tag}" is not known', where=line, hint="Write the value without a tag.")
     if id(node) in parents:
         raise ConfigError("an anchor contains itself", where=line)
     inside = parents + (id(node),)
@@ -150,19 +175,17 @@ def _build(node: yaml.Node, path: KeyPath, where: str, origin: dict[KeyPath, str
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, path + (i,), where, origin, inside) for i, item in enumerate(node.value)]
     assert isinstance(node, yaml.ScalarNode)
-    return _scalar(node)
+    return _plain(node.value) if node.style is None else node.value
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
-    text: str = node.value
-    if node.style in ("'", '"', "|", ">"):
-        return text
+def _plain(text: str) -> Any:
+    """What an unquoted piece of text means."""
     if _NULL.fullmatch(text):
         return None
     if _BOOL.fullmatch(text):
         return text.lower() == "true"
     if _INT.fullmatch(text):
-        return int(text.replace("_", ""), 0)
+        return int(text, 16 if text.startswith("0x") else 10)
     if _FLOAT.fullmatch(text):
         return float(text)
     return text
@@ -176,29 +199,35 @@ def _copy(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _as_fault(model: type[BaseModel], document: Document, item: dict[str, Any]) -> Fault:
-    path = _written_path(document.value, item["loc"], item["type"] == "missing")
+def _as_faults(model: type[BaseModel], document: Document, items: Sequence[dict[str, Any]]) -> list[Fault]:
+    """One fault per setting: where several forms are allowed (`auto` or a number), pydantic complains of each."""
+    by_path: dict[KeyPath, list[dict[str, Any]]] = {}
+    for item in items:
+        by_path.setdefault(_written_path(document.value, item["loc"], item["type"] == "missing"), []).append(item)
+    # A fault inside a list says more than "neither a name nor a list" about the list.
+    outer = {path[:end] for path in by_path for end in range(1, len(path))}
+    return [_as_fault(model, document, path, found) for path, found in by_path.items() if path not in outer]
+
+
+def _as_fault(model: type[BaseModel], document: Document, path: KeyPath, items: Sequence[dict[str, Any]]) -> Fault:
     name = ".".join(str(step) for step in path)
     where = document.where(path)
-    kind, message = item["type"], item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if kind == "extra_forbidden":
+    literal = next((item for item in items if item["type"] == "literal_error"), None)
+    item = next((item for item in items if item is not literal), items[0])
+    if item["type"] == "extra_forbidden":
         return Fault(where, f"{name}: unknown setting. {did_you_mean(str(path[-1]), _known_keys(model, path[:-1]))}")
-    if kind == "missing":
+    if item["type"] == "missing":
         return Fault(where, f"{name}: this setting is required")
-    if kind == "literal_error":
-        return Fault(where, f'{name}: "{item["input"]}" is not known. {_near_literal(item)}')
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if item["type"] == "value_error":
+        what, _, hint = message.partition("\n")
+        return Fault(where, f"{name}: {what}" if name else what, hint)
     found = item["input"]
     shown = "a mapping" if isinstance(found, dict) else "a list" if isinstance(found, list) else repr(found)
-    what, _, hint = message.partition("\n")
-    return Fault(
-        where,
-        f"{name}: {what[:1].lower()}{what[1:]} (found {shown})"
-        if kind != "value_error"
-        else f"{name}: {what}"
-        if name
-        else what,
-        hint,
-    )
+    if literal is item:
+        return Fault(where, f"{name}: {shown} is not known. {_near_literal(literal)}")
+    also = f", or {literal['ctx']['expected']}" if literal else ""
+    return Fault(where, f"{name}: {message[:1].lower()}{message[1:]}{also} (found {shown})")
 
 
 def _near_literal(item: dict[str, Any]) -> str:
@@ -211,7 +240,10 @@ def _written_path(value: Any, loc: Sequence[str | int], missing: bool) -> KeyPat
     path: list[str | int] = []
     for position, step in enumerate(loc):
         if isinstance(value, dict) and step in value:
-            value = value[str(step)]
+            value = value[step]
+        elif isinstance(value, dict) and isinstance(step, str) and step.removesuffix("s") in value:
+            step = step.removesuffix("s")  # written in the singular: `color` for `colors`
+            value = value[step]
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             value = value[step]
         elif position < len(loc) - 1 or not missing:
@@ -229,7 +261,7 @@ def _known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
         if not inner:
             return []
         model = inner[0]
-    return list(model.model_fields)
+    return list(model.model_json_schema()["properties"])
 
 
 def _models_within(annotation: Any) -> list[type[BaseModel]]:

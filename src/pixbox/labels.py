@@ -10,13 +10,21 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pixbox.errors import DataError, Fault
 
@@ -24,6 +32,7 @@ IGNORE = 255
 """Class index of pixels that count in neither loss nor metric. Every mask inside pixbox uses this one number."""
 
 _UNKNOWN = 254
+_PORTION = 1 << 15
 MAX_CLASSES = 254
 
 Color = tuple[int, int, int]
@@ -38,7 +47,7 @@ def _read_color(value: Any) -> Color:
         red, green, blue = value
         if all(type(part) is int and 0 <= part <= 255 for part in (red, green, blue)):
             return red, green, blue
-    raise ValueError('a colour is "#rrggbb" or [red, green, blue] with numbers 0-255')
+    raise ValueError(f'a colour is "#rrggbb" or [red, green, blue] with numbers 0-255, not {value!r}')
 
 
 def _hex(color: Color) -> str:
@@ -48,12 +57,13 @@ def _hex(color: Color) -> str:
 def _read_source(value: Any) -> int | Color:
     if type(value) is int:
         if not 0 <= value <= 65535:
-            raise ValueError("a mask value lies within 0-65535")
+            raise ValueError(f"a mask value lies within 0-65535, not {value}")
         return value
     return _read_color(value)
 
 
-_COLOR_SCHEMA = {"anyOf": [
+_VALUE_SCHEMA: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 65535}
+_COLOR_SCHEMA: dict[str, Any] = {"anyOf": [
     {"type": "string", "pattern": "^#?[0-9a-fA-F]{6}$"},
     {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}, "minItems": 3, "maxItems": 3},
 ]}  # fmt: skip
@@ -61,20 +71,31 @@ ColorField = Annotated[
     Color,
     BeforeValidator(_read_color),
     PlainSerializer(_hex, when_used="always"),
-    Field(json_schema_extra=_COLOR_SCHEMA),
+    WithJsonSchema(_COLOR_SCHEMA),
 ]
 SourceField = Annotated[
     int | Color,
     BeforeValidator(_read_source),
     PlainSerializer(lambda source: source if isinstance(source, int) else _hex(source), when_used="always"),
+    WithJsonSchema({"anyOf": [_VALUE_SCHEMA, *_COLOR_SCHEMA["anyOf"]]}),
 ]
 MaskValue = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _add_short_forms(schema: dict[str, Any]) -> None:
+    schema["properties"]["value"] = {**_VALUE_SCHEMA, "description": "Short for `values` with one entry."}
+    schema["properties"]["color"] = {**_COLOR_SCHEMA, "description": "Short for `colors` with one entry."}
+
+
+def _add_bare_names(schema: dict[str, Any]) -> None:
+    classes = schema["properties"]["classes"]
+    classes["items"] = {"anyOf": [{"type": "string", "minLength": 1}, classes["items"]]}
 
 
 class LabelClass(BaseModel):
     """One class: its name and every mask value and colour that stands for it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_add_short_forms)
 
     name: Annotated[str, Field(min_length=1, description="Name shown in reports and outputs.")]
     values: Annotated[
@@ -144,6 +165,9 @@ class UnknownLabelError(DataError):
         super().__init__(faults)
         self.unknown = tuple(unknown)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.faults, self.unknown)
+
 
 class LabelMap(BaseModel):
     """Mask values, colours and names <-> class indices 0..N-1, in the order of ``classes``.
@@ -151,7 +175,7 @@ class LabelMap(BaseModel):
     Where no class names a value or a colour, value i is class i.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_add_bare_names)
 
     classes: Annotated[
         tuple[LabelClass, ...],
@@ -220,7 +244,7 @@ class LabelMap(BaseModel):
     def __len__(self) -> int:
         return len(self.classes)
 
-    @cached_property
+    @property
     def colors(self) -> NDArray[np.uint8]:
         """(N, 3) uint8 RGB display colours: the first colour of each class, or one that no other class has."""
         taken = {item.colors[0] for item in self.classes if item.colors}
@@ -251,11 +275,11 @@ class LabelMap(BaseModel):
         """
         pixels = self._in_known_form(mask)
         if pixels.ndim == 3:
-            classes = _look_up_colors(pixels, self._color_table)
+            classes = _look_up_colors(pixels, _color_table(self))
         elif pixels.dtype == np.uint8:
-            classes = cv2.LUT(np.ascontiguousarray(pixels), self._value_table[:256])
+            classes = cv2.LUT(np.ascontiguousarray(pixels), _value_table(self)[:256])
         else:
-            classes = np.take(self._value_table, pixels)
+            classes = np.take(_value_table(self), pixels)
         if self.unknown == "error" and bool((classes == _UNKNOWN).any()):
             unknown = _list_unknown(pixels, classes == _UNKNOWN)
             what = f"{_describe(unknown)}; the label map has {self._known_sources(pixels.ndim)}"
@@ -337,47 +361,56 @@ class LabelMap(BaseModel):
             return IGNORE
         return _UNKNOWN if self.unknown == "error" else self.names.index(self.unknown)
 
-    @cached_property
-    def _value_table(self) -> NDArray[np.uint8]:
-        """(65536,) uint8: mask value -> class index."""
-        table = np.full(65536, self._default, dtype=np.uint8)
-        distance = np.full(65536, self.tolerance + 1, dtype=np.int64)
-        sources = [(value, index) for index, item in enumerate(self.classes) for value in item.values]
-        sources += [(source, IGNORE) for source in self.ignore if isinstance(source, int)]
-        for value, index in sources:
-            near = np.arange(max(0, value - self.tolerance), min(65535, value + self.tolerance) + 1)
-            closer = np.abs(near - value) < distance[near]
-            table[near[closer]] = index
-            distance[near[closer]] = np.abs(near - value)[closer]
-        return table
 
-    @cached_property
-    def _color_table(self) -> NDArray[np.uint8]:
-        """(2^24,) uint8: red + 256 * green + 65536 * blue -> class index."""
-        table = np.full(1 << 24, self._default, dtype=np.uint8)
-        sources = [(color, index) for index, item in enumerate(self.classes) for color in item.colors]
-        sources += [(source, IGNORE) for source in self.ignore if not isinstance(source, int)]
-        if self.tolerance == 0:
-            for color, index in sources:
-                table[color[0] | color[1] << 8 | color[2] << 16] = index
-            return table
-        cube = table.reshape(256, 256, 256)  # blue, green, red
-        distance = np.full((256, 256, 256), self.tolerance**2 + 1, dtype=np.int32)
+# A cache of its own, not an attribute: the tables are no part of equality, pickles and copies.
+@lru_cache(maxsize=4)
+def _value_table(labels: LabelMap) -> NDArray[np.uint8]:
+    """(65536,) uint8: mask value -> class index."""
+    table = np.full(65536, labels._default, dtype=np.uint8)
+    distance = np.full(65536, labels.tolerance + 1, dtype=np.int64)
+    sources = [(value, index) for index, item in enumerate(labels.classes) for value in item.values]
+    sources += [(source, IGNORE) for source in labels.ignore if isinstance(source, int)]
+    for value, index in sources:
+        near = np.arange(max(0, value - labels.tolerance), min(65535, value + labels.tolerance) + 1)
+        closer = np.abs(near - value) < distance[near]
+        table[near[closer]] = index
+        distance[near[closer]] = np.abs(near - value)[closer]
+    return table
+
+
+@lru_cache(maxsize=4)
+def _color_table(labels: LabelMap) -> NDArray[np.uint8]:
+    """(2^24,) uint8: red + 256 * green + 65536 * blue -> class index."""
+    table = np.full(1 << 24, labels._default, dtype=np.uint8)
+    sources = [(color, index) for index, item in enumerate(labels.classes) for color in item.colors]
+    sources += [(source, IGNORE) for source in labels.ignore if not isinstance(source, int)]
+    if labels.tolerance == 0:
         for color, index in sources:
-            near = [np.arange(max(0, part - self.tolerance), min(255, part + self.tolerance) + 1) for part in color]
-            red, green, blue = ((steps - part) ** 2 for steps, part in zip(near, color, strict=True))
-            squared = blue[:, None, None] + green[None, :, None] + red[None, None, :]
-            box = tuple(slice(steps[0], steps[-1] + 1) for steps in reversed(near))
-            closer = squared < distance[box]
-            cube[box][closer] = index
-            distance[box][closer] = squared[closer]
+            table[color[0] | color[1] << 8 | color[2] << 16] = index
         return table
+    cube = table.reshape(256, 256, 256)  # blue, green, red
+    distance = np.full((256, 256, 256), labels.tolerance**2 + 1, dtype=np.int32)
+    for color, index in sources:
+        near = [np.arange(max(0, part - labels.tolerance), min(255, part + labels.tolerance) + 1) for part in color]
+        red, green, blue = ((steps - part) ** 2 for steps, part in zip(near, color, strict=True))
+        squared = blue[:, None, None] + green[None, :, None] + red[None, None, :]
+        box = tuple(slice(steps[0], steps[-1] + 1) for steps in reversed(near))
+        closer = squared < distance[box]
+        cube[box][closer] = index
+        distance[box][closer] = squared[closer]
+    return table
 
 
 def _look_up_colors(pixels: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # One 32-bit word a pixel: OpenCV adds the fourth byte (255) far faster than numpy can pack three.
-    words: NDArray[np.uint32] = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2RGBA).view("<u4")[:, :, 0]
-    return np.take(table, words & 0x00FFFFFF)
+    flat = np.ascontiguousarray(pixels).reshape(1, -1, 3)
+    classes = np.empty(flat.shape[1], dtype=np.uint8)
+    # In portions whose words stay in the processor's cache: twice the speed of a whole picture at once.
+    for start in range(0, len(classes), _PORTION):
+        # One 32-bit word a pixel: OpenCV adds the fourth byte (255) far faster than numpy can pack three.
+        words = cv2.cvtColor(flat[:, start : start + _PORTION], cv2.COLOR_RGB2RGBA).view("<i4")[0, :, 0]
+        words &= 0x00FFFFFF
+        np.take(table, words, out=classes[start : start + _PORTION], mode="clip")
+    return classes.reshape(pixels.shape[:2])
 
 
 def _list_unknown(pixels: NDArray[Any], where: NDArray[np.bool_]) -> list[UnknownValue]:
