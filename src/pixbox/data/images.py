@@ -25,8 +25,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg", ".mat")
 """File names that count as masks where a folder is searched; compared in lower case."""
 
-# A closed set: some of Pillow's other readers start programs (EPS) or read far more than a picture.
-_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "GIF", "WEBP")
+# A closed set: some of Pillow's other readers start programs (EPS) or read far more than a picture. The JPEG
+# reader gives "MPO" for files of several JPEGs.
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 # Format and mode of the pictures that OpenCV decodes to the same pixels as Pillow.
 _PLAIN = {("JPEG", "RGB"), ("JPEG", "L"), ("MPO", "RGB"), ("PNG", "RGB"), ("PNG", "L")}
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")

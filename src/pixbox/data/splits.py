@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,12 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from pixbox.config import Experiment, FolderPair, read_labels
+from pixbox.config import Experiment, read_labels
 from pixbox.data.formats import default_labels, find_root, read_records
 from pixbox.errors import ConfigError, DataError, Fault, did_you_mean
 from pixbox.labels import LabelMap
 from pixbox.sample import Record
-
 
 SplitName = Literal["train", "val", "test"]
 
@@ -39,49 +38,46 @@ def read_splits(experiment: Experiment) -> Splits:
         DataError: the faults of all splits at once; an ``exclude`` pattern that matches nothing; no picture left.
         ConfigError: folders are given for a format that knows its own.
     """
-    return _read_splits(experiment, all_patterns_match=True)
-
-
-def _read_splits(experiment: Experiment, *, all_patterns_match: bool) -> Splits:
     data = experiment.data
     find_root(data, experiment.origin)
     read: list[list[Record]] = []
     faults: list[Fault] = []
     for source in (data.train, data.val, data.test):
         try:
-            read.append(_read(experiment, source))
+            read.append([] if source is None else read_records(data, source, experiment.origin))
         except DataError as error:
             faults += (fault for fault in error.faults if fault not in faults)
     if faults:
         raise DataError(faults)
-    train, val, test = _without(data.exclude, read, all_patterns_match)
+    _check_patterns(data.exclude, [record.id for records in read for record in records])
+    train, val, test = (_without(data.exclude, records) for records in read)
     if not train:
-        raise DataError("no picture is left for training", where="data.exclude", hint="It leaves out every one.")
+        raise _nothing_left("train")
     if data.val_fraction > 0:
         train, val = _hold_out(train, data.val_fraction, experiment.training.seed)
     return Splits(tuple(train), tuple(val), tuple(test))
 
 
 def read_split(experiment: Experiment, split: SplitName) -> tuple[Record, ...]:
-    """Read one split; lists of the others need not exist.
+    """The same pictures as ``read_splits`` gives for one split; the lists of the others need not exist.
 
     Raises:
         ConfigError: the split is not configured.
-        DataError: as `read_splits`.
+        DataError: as ``read_splits``, but patterns of ``data.exclude`` may be meant for other splits.
     """
     data = experiment.data
-    held_out = split == "val" and data.val_fraction > 0
-    if getattr(data, split) is None and not held_out:
-        what = f"`data.{split}` is not set, so there is no {split} split"
-        raise ConfigError(what, where="data", hint=f"Name it: --set data.{split}=...")
-    if split == "train" or held_out:
-        only = {"val": None, "test": None}
-    else:
-        only = {"train": getattr(data, split), "val": None, "test": None, "val_fraction": 0.0}
-    # Patterns for other splits match nothing here, and need not.
-    chosen = experiment.model_copy(update={"data": data.model_copy(update=only)})
-    splits = _read_splits(chosen, all_patterns_match=False)
-    return splits.val if held_out else splits.train
+    is_divided = split != "test" and data.val_fraction > 0
+    source = data.train if is_divided else getattr(data, split)
+    if source is None:
+        raise ConfigError(f"`data.{split}` is not set, so there is no {split} split", where="data",
+                          hint=f"Name it: --set data.{split}=...")  # fmt: skip
+    records = _without(data.exclude, read_records(data, source, experiment.origin))
+    if not records:
+        raise _nothing_left(split)
+    if not is_divided:
+        return tuple(records)
+    train, val = _hold_out(records, data.val_fraction, experiment.training.seed)
+    return tuple(train if split == "train" else val)
 
 
 def labels_of(experiment: Experiment) -> LabelMap:
@@ -107,26 +103,24 @@ labels:
   ignore: [255]"""
 
 
-def _read(experiment: Experiment, source: str | FolderPair | None) -> list[Record]:
-    return [] if source is None else read_records(experiment.data, source, experiment.origin)
-
-
-def _without(
-    patterns: Iterable[str], splits: Sequence[list[Record]], all_patterns_match: bool
-) -> list[list[Record]]:
-    """The splits without the pictures whose ids match a pattern (``*``, ``?``, ``[...]``)."""
-    ids = [record.id for records in splits for record in records]
-    excluded: set[str] = set()
-    faults: list[Fault] = []
+def _check_patterns(patterns: Sequence[str], ids: Sequence[str]) -> None:
+    """Every pattern of ``data.exclude`` must match a picture: one that does not is a slip of the pen."""
+    faults = []
     for pattern in patterns:
-        matched = [id_ for id_ in ids if fnmatchcase(id_, pattern)]
-        if not matched and all_patterns_match:
+        if not any(fnmatchcase(id_, pattern) for id_ in ids):
             what = f'"{pattern}" matches no picture id (path below `data.root`, without suffix)'
             faults.append(Fault("data.exclude", what, did_you_mean(pattern, ids)))
-        excluded.update(matched)
     if faults:
         raise DataError(faults)
-    return [[record for record in records if record.id not in excluded] for records in splits]
+
+
+def _without(patterns: Sequence[str], records: Sequence[Record]) -> list[Record]:
+    """The records whose ids match no pattern (``*``, ``?``, ``[...]``)."""
+    return [record for record in records if not any(fnmatchcase(record.id, pattern) for pattern in patterns)]
+
+
+def _nothing_left(split: SplitName) -> DataError:
+    return DataError(f"it leaves no picture in the {split} split", where="data.exclude", hint="Exclude fewer.")
 
 
 def _hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:

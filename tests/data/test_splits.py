@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pixbox.config import Experiment
+from pixbox.data.splits import labels_of, read_split, read_splits
+from pixbox.errors import ConfigError, DataError
+from pixbox.labels import LabelMap
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """``experiment(seed=1, train="train.txt", ...)``: an experiment on the data below ``tmp_path``."""
+
+    def make(seed: int = 0, **data: Any) -> Experiment:
+        data = {"root": str(tmp_path), **data}
+        return Experiment.model_validate({"name": "x", "data": data, "training": {"seed": seed}, "origin": "the attic"})
+
+    return make
+
+
+@pytest.fixture
+def folders(write_pictures, write_masks):
+    """40 pictures and masks, and how to name them."""
+    write_pictures(*(f"images/{number}.png" for number in range(40)))
+    write_masks(*(f"masks/{number}.png" for number in range(40)))
+    return {"format": "folders", "train": {"images": "images", "masks": "masks"}}
+
+
+def ids(records) -> list[str]:
+    return [record.id for record in records]
+
+
+def test_named_splits_are_read(experiment, write_pictures, write_masks, write_text):
+    write_pictures("a.jpg", "b.jpg", "c.jpg")
+    write_masks("a.png", "b.png", "c.png")
+    for name, line in {"train": "b.jpg;b.png", "val": "a.jpg;a.png", "test": "c.jpg;c.png"}.items():
+        write_text(f"{name}.txt", line)
+    splits = read_splits(experiment(train="train.txt", val="val.txt", test="test.txt"))
+    assert (ids(splits.train), ids(splits.val), ids(splits.test)) == (["b"], ["a"], ["c"])
+    alone = read_splits(experiment(train="train.txt"))
+    assert (alone.val, alone.test) == ((), ())
+
+
+def test_held_out_part_is_disjoint_complete_and_of_the_right_size(experiment, folders):
+    splits = read_splits(experiment(**folders, val_fraction=0.25))
+    assert (len(splits.train), len(splits.val)) == (30, 10)
+    assert not set(ids(splits.train)) & set(ids(splits.val))
+    assert sorted(ids(splits.train) + ids(splits.val)) == sorted(f"images/{number}" for number in range(40))
+    natural = [f"images/{number}" for number in range(40)]
+    assert ids(splits.train) == [id_ for id_ in natural if id_ in ids(splits.train)]
+
+
+def test_held_out_part_follows_from_the_seed(experiment, folders):
+    first = read_splits(experiment(**folders, val_fraction=0.25, seed=3))
+    assert first == read_splits(experiment(**folders, val_fraction=0.25, seed=3))
+    others = [read_splits(experiment(**folders, val_fraction=0.25, seed=seed)).val for seed in (4, 5, 6)]
+    assert len({first.val, *others}) == 4
+
+
+def test_held_out_part_does_not_depend_on_the_order_of_the_disk(experiment, folders, monkeypatch):
+    straight = read_splits(experiment(**folders, val_fraction=0.25))
+    walk, listdir = os.walk, os.listdir
+    monkeypatch.setattr(os, "listdir", lambda *args: listdir(*args)[::-1])
+    monkeypatch.setattr(os, "walk", lambda *a, **k: ((p, d[::-1], sorted(f)[::-1]) for p, d, f in walk(*a, **k)))
+    assert read_splits(experiment(**folders, val_fraction=0.25)) == straight
+
+
+def test_held_out_part_does_not_depend_on_the_order_of_the_list(experiment, folders, write_text):
+    lines = [f"images/{number}.png;masks/{number}.png" for number in range(40)]
+    write_text("up.txt", *lines)
+    write_text("down.txt", *lines[::-1])
+    up, down = (read_splits(experiment(train=name, val_fraction=0.25)) for name in ("up.txt", "down.txt"))
+    assert set(ids(up.val)) == set(ids(down.val))
+    assert ids(up.val) == ids(down.val)[::-1]
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.001, 1), (0.999, 39)])
+def test_at_least_one_picture_is_on_each_side(experiment, folders, fraction, expected):
+    assert len(read_splits(experiment(**folders, val_fraction=fraction)).val) == expected
+
+
+def test_one_picture_cannot_be_split(experiment, write_pictures, write_masks, write_text):
+    write_pictures("a.jpg")
+    write_masks("a.png")
+    write_text("train.txt", "a.jpg;a.png")
+    with pytest.raises(DataError, match=r"data\.val_fraction: one picture cannot be split") as error:
+        read_splits(experiment(train="train.txt", val_fraction=0.5))
+    assert "Give more pictures" in str(error.value)
+    assert len(read_splits(experiment(train="train.txt")).train) == 1
+
+
+def test_held_out_pictures_are_those_of_the_smallest_raw_draws(experiment, folders):
+    splits = read_splits(experiment(**folders, val_fraction=0.05))
+    draws = np.random.PCG64(0).random_raw(40)
+    ordered = sorted(f"images/{number}" for number in range(40))
+    assert set(ids(splits.val)) == {ordered[int(index)] for index in np.argsort(draws)[:2]}
+
+
+def test_excluded_pictures_are_left_out_of_every_split(experiment, write_pictures, write_masks, write_text):
+    names = ("day/1", "day/2", "night/1", "night/2", "[x]")
+    write_pictures(*(f"{name}.jpg" for name in names))
+    write_masks(*(f"{name}.png" for name in names))
+    write_text("train.txt", *(f"{name}.jpg;{name}.png" for name in names))
+    write_text("val.txt", "night/1.jpg;night/1.png", "day/1.jpg;day/1.png")
+    splits = read_splits(experiment(train="train.txt", val="val.txt", exclude=["night/*"]))
+    assert (ids(splits.train), ids(splits.val)) == (["day/1", "day/2", "[x]"], ["day/1"])
+    splits = read_splits(experiment(train="train.txt", exclude=["day/?", "[[]x]", "night/2"]))
+    assert ids(splits.train) == ["night/1"]
+
+
+def test_patterns_that_match_nothing_are_faults_with_near_ids(experiment, folders):
+    with pytest.raises(DataError) as error:
+        read_splits(experiment(**folders, exclude=["images/1", "image/7", "images/7.png", "photos/*"]))
+    text = str(error.value)
+    assert 'data.exclude: "image/7" matches no picture id' in text
+    assert 'Did you mean "images/7"?' in text
+    assert '"images/7.png" matches no picture id (path below `data.root`, without suffix)' in text
+    assert '"photos/*"' in text
+    assert '"images/1"' not in text
+
+
+def test_excluding_every_training_picture_is_an_error(experiment, folders):
+    with pytest.raises(DataError, match="leaves no picture in the train split"):
+        read_splits(experiment(**folders, exclude=["*"]))
+
+
+def test_faults_of_all_splits_come_at_once(experiment, write_pictures, write_masks, write_text):
+    write_pictures("a.jpg")
+    write_masks("a.png")
+    write_text("train.txt", "a.jpg;a.png", "b.jpg;a.png")
+    with pytest.raises(DataError) as error:
+        read_splits(experiment(train="train.txt", val="val.txt"))
+    assert "train.txt:2: no such file" in str(error.value)
+    assert 'no list "val.txt" here' in str(error.value)
+
+
+def test_a_missing_root_is_said_once_with_its_origin(experiment):
+    with pytest.raises(DataError) as error:
+        read_splits(experiment(root="/nowhere/at/all", train="train.txt", val="val.txt", test="test.txt"))
+    assert len(error.value.faults) == 1
+    assert "These data come from: the attic" in str(error.value)
+
+
+def test_one_split_is_what_all_splits_give_for_it(experiment, folders):
+    for given in (
+        experiment(**folders, val_fraction=0.25, exclude=["images/1?"], test=folders["train"]),
+        experiment(**folders, val=folders["train"], test=folders["train"], exclude=["images/3"]),
+    ):
+        splits = read_splits(given)
+        assert read_split(given, "train") == splits.train
+        assert read_split(given, "val") == splits.val
+        assert read_split(given, "test") == splits.test
+
+
+def test_one_split_is_read_without_the_others(experiment, folders):
+    given = experiment(**{**folders, "train": "gone"}, val=folders["train"], exclude=["other/*"])
+    assert len(read_split(given, "val")) == 40
+    with pytest.raises(ConfigError, match=r"`data\.test` is not set") as error:
+        read_split(given, "test")
+    assert "--set data.test=" in str(error.value)
+    with pytest.raises(DataError, match="leaves no picture in the val split"):
+        read_split(experiment(**folders, val=folders["train"], exclude=["*"]), "val")
+
+
+def test_labels_of_the_configuration_come_before_the_format_s(experiment):
+    own = LabelMap.model_validate({"classes": ["a", "b"]})
+    assert labels_of(experiment(format="voc", labels=own)) == own
+    assert len(labels_of(experiment(format="voc"))) == 21
+
+
+def test_a_label_file_is_read(experiment, write_text, tmp_path):
+    write_text("labels.yaml", "classes: [sky, road]")
+    assert labels_of(experiment(labels=str(tmp_path / "labels.yaml"))).names == ("sky", "road")
+
+
+def test_missing_labels_show_what_to_write(experiment):
+    with pytest.raises(ConfigError, match=r"data\.labels: `format: list` has no label map of its own") as error:
+        labels_of(experiment())
+    example = yaml.safe_load(error.value.faults[0].hint)
+    assert LabelMap.model_validate(example["labels"]).names == ("background", "road")
