@@ -138,6 +138,15 @@ def test_masks_that_end_differently_suggest_the_mask_suffix(tmp_path, write_pict
     assert 'There is a1_label: `format: folders` can be told `mask_suffix: "_label"`.' in message(tmp_path, PAIR)
 
 
+def test_a_wrong_mask_suffix_shows_what_the_folder_of_masks_holds(tmp_path, write_pictures, write_masks):
+    write_pictures("images/a.jpg", "images/deep/b.jpg")
+    write_masks("masks/x.png")
+    text = message(tmp_path, FolderPair(images="images", masks="masks", mask_suffix="_m"))
+    assert f"looked for {tmp_path}/masks/a_m with .png" in text
+    assert f"{tmp_path}/masks holds x.png." in text
+    assert f"There is no folder {tmp_path}/masks/deep." in text
+
+
 def test_names_that_are_there_twice_are_a_fault(tmp_path, write_pictures, write_masks):
     write_pictures("images/a.jpg", "images/a.png", "images/b.jpg")
     write_masks("masks/a.png", "masks/b.png", "masks/b.mat")

@@ -96,7 +96,7 @@ def test_missing_files_are_named_with_line_and_what_is_there(root, write_text):
     ]
     assert f"{root / 'train.txt'}:2: " in text
     assert f"There is {root}/a/9.jpg." in text
-    assert f"{root}/m holds 9.png, 10.png, x y.png." in text
+    assert f"{root}/m holds 10.png, 9.png, x y.png." in text
     assert f"{root} holds a/, b/, m/, train.txt." in text
 
 

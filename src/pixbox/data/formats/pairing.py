@@ -97,11 +97,13 @@ def below(root: Path, text: str, where: str) -> Path:
     Raises:
         DataError: it lies outside the root.
     """
-    path = Path(os.path.normpath(root / text.replace("\\", "/")))
-    if not path.is_relative_to(root):
+    # Plain text, not Path arithmetic: lists have 100,000 lines.
+    top = str(root)
+    path = os.path.normpath(os.path.join(top, text.replace("\\", "/")))
+    if path != top and not path.startswith(os.path.join(top, "")):
         hint = "Paths are relative to `data.root`; set that to a folder that holds everything."
         raise DataError(f'"{text}" lies outside the data root {root}', where=where, hint=hint)
-    return path
+    return Path(path)
 
 
 def find_folders(root: Path, *wanted: Sequence[str]) -> list[Path]:
@@ -132,12 +134,12 @@ def listed_pairs(root: Path, entries: Iterable[tuple[Line, Path, Path]]) -> list
     Raises:
         DataError: files that do not exist, a picture that is listed twice, or two of one name.
     """
-    folders: dict[Path, frozenset[str]] = {}
+    folders: dict[str, frozenset[str]] = {}
     faults = FaultList()
     first: dict[str, tuple[Line, Path]] = {}
     records: list[Record] = []
     for line, image, mask in entries:
-        missing = [path for path in (image, mask) if path.name not in _names(path.parent, folders)]
+        missing = [path for path in (image, mask) if not _exists(path, folders)]
         for path in missing:
             faults.add(_no_file, path, line.where)
         key = record_id(root, image)
@@ -181,33 +183,35 @@ def find_pairs(
     truths = _by_name(masks, MASK_SUFFIXES, mask_end, without=images)
     if images == masks and mask_end:
         pictures = {name: files for name, files in pictures.items() if not name.endswith(mask_end)}
+    pictures = {name: pictures[name] for name in sorted(pictures, key=natural)}
     if not pictures:
         wanted = " ".join(f"*{image_end}{suffix}" for suffix in IMAGE_SUFFIXES)
         raise DataError(f"there are no pictures ({wanted})", where=str(images), hint=f"It holds {contents(images)}.")
     faults = FaultList()
     records: list[Record] = []
     for name, where in _chosen(pictures, only, faults):
-        image, mask = pictures[name], truths.get(name, [])
-        if len(image) > 1 or len(mask) > 1:
-            several = image if len(image) > 1 else mask
-            faults.add(_same_name, several, where)
+        image, mask = images / pictures[name][0], truths.get(name, [])
+        if len(pictures[name]) > 1:
+            faults.add(_same_name, [images / file for file in pictures[name]], where)
+        elif len(mask) > 1:
+            faults.add(_same_name, [masks / file for file in mask], where)
         elif not mask:
-            faults.add(_without_mask, image[0], masks / f"{name}{mask_end}", truths)
+            faults.add(_without_mask, image, masks / f"{name}{mask_end}", truths)
         else:
-            records.append(Record(record_id(root, image[0]), image[0], mask[0]))
+            records.append(Record(record_id(root, image), image, masks / mask[0]))
     faults.raise_any()
     return records
 
 
 def record_id(root: Path, image: Path) -> str:
     """``Record.id``: the path below the root without its suffix, with ``/``."""
-    return image.relative_to(root).with_suffix("").as_posix()
+    return os.path.splitext(str(image)[len(os.path.join(root, "")) :])[0].replace(os.sep, "/")
 
 
 def contents(folder: Path) -> str:
-    """``train/, val/, labels.yaml``: the first names in a folder, in natural order, and how many there are."""
+    """``train/, val/, labels.yaml``: the first names in a folder, and how many there are."""
     entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    return _some(sorted((f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries), key=natural))
+    return _some(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries))
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -223,21 +227,22 @@ def _some(names: Collection[str]) -> str:
     return shown if len(names) <= _SHOWN_NAMES else f"{shown}, ... ({len(names):,} in all)"
 
 
-def _names(folder: Path, known: dict[Path, frozenset[str]]) -> frozenset[str]:
-    """Names in a folder; each folder is listed once, so that a long list costs no look-up per file."""
-    if folder not in known:
-        known[folder] = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
-    return known[folder]
+def _exists(path: Path, folders: dict[str, frozenset[str]]) -> bool:
+    """Whether there is such a file; each folder is listed once, so that a long list costs no look-up per file."""
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()
+    return name in folders[folder]
 
 
-def _by_name(folder: Path, suffixes: Collection[str], end: str, without: Path) -> dict[str, list[Path]]:
-    """Files in and below a folder by their name (relative, without end and suffix), in natural order."""
-    files: dict[str, list[Path]] = {}
+def _by_name(folder: Path, suffixes: Collection[str], end: str, without: Path) -> dict[str, list[str]]:
+    """Files in and below a folder (relative paths) by their name, which is the path without end and suffix."""
+    files: dict[str, list[str]] = {}
     for relative in _walk(folder, without):
         name, suffix = os.path.splitext(relative)
         if suffix.lower() in suffixes and name.endswith(end):
-            files.setdefault(name[: len(name) - len(end)], []).append(folder / relative)
-    return {name: sorted(files[name]) for name in sorted(files, key=natural)}
+            files.setdefault(name[: len(name) - len(end)], []).append(relative)
+    return files
 
 
 def _walk(folder: Path, without: Path) -> Iterator[str]:
@@ -258,7 +263,7 @@ def _walk(folder: Path, without: Path) -> Iterator[str]:
 
 
 def _chosen(
-    pictures: dict[str, list[Path]], only: Sequence[Line] | None, faults: FaultList
+    pictures: dict[str, list[str]], only: Sequence[Line] | None, faults: FaultList
 ) -> Iterator[tuple[str, str]]:
     """Names to use and where each is listed; names that are unknown or listed twice become faults."""
     if only is None:
@@ -291,8 +296,8 @@ def _no_file(path: Path, where: str) -> Fault:
     folder = path.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    alike = [name for name in sorted(os.listdir(folder)) if Path(name).stem.lower() == path.stem.lower()]
-    hint = f"There is {folder / alike[0]}." if alike else f"{folder} holds {contents(folder)}."
+    alike = [name for name in os.listdir(folder) if os.path.splitext(name.lower())[0] == path.stem.lower()]
+    hint = f"There is {folder / min(alike)}." if alike else f"{folder} holds {contents(folder)}."
     return Fault(where, f"no such file: {path}", hint)
 
 
@@ -301,7 +306,7 @@ def _twice(name: str, line: Line, first: Line) -> Fault:
 
 
 def _same_name(files: Sequence[Path], where: str) -> Fault:
-    names = " and ".join(file.name for file in files)
+    names = " and ".join(sorted(file.name for file in files))
     what = f"{names} have one name and cannot be told apart"
     return Fault(where or str(files[0].parent), what, "Keep or list one of them, or rename the other.")
 
@@ -309,11 +314,13 @@ def _same_name(files: Sequence[Path], where: str) -> Fault:
 def _without_mask(image: Path, looked: Path, known: Collection[str]) -> Fault:
     """The fault of a picture whose mask is not at ``looked`` (a path without suffix), with what is there."""
     what = f"no mask for this picture: looked for {looked} with {' '.join(MASK_SUFFIXES)}"
-    names = sorted(os.listdir(looked.parent), key=natural) if looked.parent.is_dir() else []
-    ends = [Path(name).stem.removeprefix(image.stem) for name in names if name.startswith(image.stem)]
-    ends = [end for end in ends if end and not end[0].isalnum()]
+    folder = looked.parent
+    if not folder.is_dir():
+        return Fault(str(image), what, f"There is no folder {folder}.")
+    longer = [os.path.splitext(name)[0] for name in os.listdir(folder) if name.startswith(image.stem)]
+    ends = [name[len(image.stem) :] for name in longer if re.match(r"[\W_]", name[len(image.stem) :])]
     if ends:
-        hint = f'There is {image.stem}{ends[0]}: `format: folders` can be told `mask_suffix: "{ends[0]}"`.'
+        hint = f'There is {image.stem}{min(ends)}: `format: folders` can be told `mask_suffix: "{min(ends)}"`.'
         return Fault(str(image), what, hint)
-    hint = "Remove the picture, or give a list of the pictures to use."
-    return Fault(str(image), what, f"There are masks for {_some(known)}.\n{hint}")
+    there = f"There are masks for {_some(known)}." if known else f"{folder} holds {contents(folder)}."
+    return Fault(str(image), what, f"{there}\nRemove the picture, or give a list of the pictures to use.")
