@@ -177,7 +177,7 @@ class Lovasz(SegmentationLoss):
     def sums(self, logits: Tensor, target: Tensor) -> Tensor:
         p = F.softmax(logits, dim=1, dtype=_compute_dtype(logits))
         pictures = [_lovasz_of_picture(*picture) for picture in zip(p.flatten(2), target.flatten(1), strict=True)]
-        return torch.stack([p[:0].sum(), *pictures]).sum().unsqueeze(0)
+        return torch.stack(pictures).sum().unsqueeze(0)
 
 
 class Ohem(SegmentationLoss):
@@ -207,7 +207,8 @@ class Ohem(SegmentationLoss):
     def _hard(self, surprise: Tensor, labelled: Tensor) -> Tensor:
         """(B, P) bool, from (B, P) cross-entropy of each pixel and whether it is labelled."""
         least = (labelled.sum(dim=1, keepdim=True) * self.min_kept).ceil().long().clamp_min(1)
-        ranked = surprise.masked_fill(~labelled, -1).sort(dim=1, descending=True).values
+        # An ignored pixel's loss is 0, so none ranks before a labelled one.
+        ranked = surprise.sort(dim=1, descending=True).values
         among_hardest = surprise >= ranked.gather(1, least - 1)
         return labelled & (among_hardest | (torch.exp(-surprise) < self.threshold))
 
@@ -338,10 +339,9 @@ def _lovasz_of_picture(p: Tensor, target: Tensor) -> Tensor:
     present = torch.bincount(target, minlength=IGNORE + 1)[:IGNORE].nonzero().flatten()
     truth = target == present[:, None]
     errors = (p.index_select(0, present) - truth.to(p.dtype)).abs()
-    # Below every error, so that ignored pixels come last and move no other pixel's step.
+    # Ignored pixels come last, below every error: they move no other pixel's step, and their own is 0.
     errors, order = errors.masked_fill(target == IGNORE, -1).sort(dim=1, descending=True)
-    losses = errors.clamp_min(0) * _jaccard_steps(truth.gather(1, order), p.dtype)
-    return losses.sum() / max(len(present), 1)
+    return (errors * _jaccard_steps(truth.gather(1, order), p.dtype)).sum() / max(len(present), 1)
 
 
 def _jaccard_steps(truth: Tensor, dtype: torch.dtype) -> Tensor:

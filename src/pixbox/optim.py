@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from pixbox.config import OptimizerConfig, ScheduleConfig
 
 _WARMUP_START = 0.01
-_ONECYCLE_START = 0.04
+_ONECYCLE_START = 0.04  # Torch's own: a twenty-fifth.
 
 
 def build_optimizer(
