@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pixbox.config import Experiment, json_schema, read_experiment
 from pixbox.errors import ConfigError, Fault, RunError, did_you_mean
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pixbox.checkpoint import LoadedRun
+    from pixbox.data.splits import SplitName
     from pixbox.evaluation import Evaluation
     from pixbox.models.build import ArchitectureInfo
     from pixbox.sample import Segmentation
@@ -136,7 +137,7 @@ def evaluate(
         ConfigError, DataError: the split is not configured or cannot be read.
     """
     if split not in ("train", "val", "test"):
-        raise ConfigError(f'"{split}" is not a split. {did_you_mean(split, ("train", "val", "test"))}', where="--split")
+        raise ConfigError(f'"{split}" is not a split', where="--split", hint="Known: train, val, test.")
     from pixbox.checkpoint import RunFolder, load_run
     from pixbox.evaluation import evaluate_run
 
@@ -145,7 +146,7 @@ def evaluate(
         chosen.setdefault("data.val_fraction", 0.0)
     run = load_run(Path(source), chosen)
     folder = Path(out) if out is not None else RunFolder(run.source.parent.parent).evaluation(split)
-    return evaluate_run(run, split, folder, progress=progress)
+    return evaluate_run(run, cast("SplitName", split), folder, progress=progress)
 
 
 def predict(
@@ -191,14 +192,13 @@ def demo(
     Raises:
         RunError: ``out`` holds a run already.
     """
-    from pixbox.demonstration.experiment import demo_experiment
-    from pixbox.demonstration.scenes import write_scenes
+    from pixbox.checkpoint import RunFolder
+    from pixbox.demonstration.experiment import demo_experiment, write_demo_scenes
 
     out = Path(out)
-    experiment = demo_experiment(out / "scenes", seed)
-    refuse_existing_run(out)
-    write_scenes(out / "scenes", seed=seed, **SCENES)
-    run = train(experiment, out=out, console=console)
+    RunFolder(out).refuse_existing()
+    write_demo_scenes(out / "scenes", seed)
+    run = train(demo_experiment(out / "scenes", seed), out=out, console=console)
     return run, evaluate(out, split="test")
 
 

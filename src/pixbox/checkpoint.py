@@ -64,6 +64,16 @@ class RunFolder:
     def evaluation(self, split: str) -> Path:
         return self.path / "evaluation" / split
 
+    def refuse_existing(self) -> None:
+        """Raise RunError if a run has been written here."""
+        written = (self.config, self.labels, self.checkpoints, self.history, self.log)
+        if self.path.is_file() or any(path.exists() for path in written):
+            raise RunError(
+                "exists already and is not overwritten",
+                where=str(self.path),
+                hint="Go on with it: --resume; write elsewhere: --out FOLDER; or a dated name: --set name=x_{time}",
+            )
+
 
 @dataclass(frozen=True)
 class Position:

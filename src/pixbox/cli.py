@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # Typer carries its own copy of click under a private name; this is the parent of all its complaints about usage.
-_UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="pixbox",
@@ -179,9 +179,29 @@ def models(as_json: Json = False) -> None:
 
     listed = api.models()
     if as_json:
-        _print_json({info.name: info.to_plain() for info in listed})
+        _print_json(
+            [
+                {
+                    "name": info.name,
+                    "source": info.source,
+                    "default_encoder": info.default_encoder,
+                    "encoders": info.encoder_rule,
+                    "options": {
+                        name: {"type": option.type, "default": option.default, "meaning": option.meaning}
+                        for name, option in info.options.items()
+                    },
+                }
+                for info in listed
+            ]
+        )
         return
-    typer.echo("\n\n".join(str(info) for info in listed))
+    for info in listed:
+        typer.echo(f"{info.name}: {info.source}")
+        typer.echo(f"  encoder: {info.encoder_rule}; default {info.default_encoder or 'its own'}")
+        for name, option in info.options.items():
+            default = "" if option.default is None else f", default {option.default}"
+            typer.echo(f"  options.{name} ({option.type}{default}): {option.meaning}")
+        typer.echo("")
 
 
 @app.command()

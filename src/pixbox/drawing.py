@@ -46,7 +46,8 @@ def error_map(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArra
         raise ValueError(f"a truth of {truth.shape} and a prediction of {prediction.shape} differ in size")
     verdict = (truth != prediction).astype(np.uint8)
     verdict[truth == IGNORE] = 2
-    return np.array([CORRECT, WRONG, IGNORED], dtype=np.uint8)[verdict]
+    colors: NDArray[np.uint8] = np.array([CORRECT, WRONG, IGNORED], dtype=np.uint8)[verdict]
+    return colors
 
 
 def side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -65,4 +65,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f'Did you mean "{near[0]}"?'
     shown = ", ".join(names[:40])
-    return f"Known: {shown}{', ...' if len(names) > 40 else ''}."
+    return f"Known: {shown}{', ...' if len(names) > 40 else '.'}"

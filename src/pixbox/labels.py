@@ -250,20 +250,14 @@ class LabelMap(BaseModel):
 
     @property
     def colors(self) -> NDArray[np.uint8]:
-        """(N, 3) uint8 RGB display colours: the first colour of each class, or one that no other class has."""
-        taken = {item.colors[0] for item in self.classes if item.colors}
-        shown: list[Color] = []
-        for index, item in enumerate(self.classes):
-            color = item.colors[0] if item.colors else _distinct_color(index, taken)
-            taken.add(color)
-            shown.append(color)
-        return np.array(shown, dtype=np.uint8)
+        """(N, 3) uint8 RGB display colours: the first colour of each class, or one unlike all others and black."""
+        return _display_colors(self).copy()
 
     @property
     def palette(self) -> list[int]:
         """768 numbers (256 RGB triples) for a palette PNG of class indices; unused entries, IGNORE too, are black."""
         table = np.zeros((256, 3), dtype=np.uint8)
-        table[: len(self)] = self.colors
+        table[: len(self)] = _display_colors(self)
         return [int(part) for part in table.ravel()]
 
     def encode(self, mask: RawMask) -> NDArray[np.uint8]:
@@ -455,12 +449,20 @@ def _ranges(values: Sequence[int]) -> str:
     return ", ".join(parts)
 
 
-def _distinct_color(index: int, taken: set[Color]) -> Color:
-    # Golden-angle steps around the colour circle never repeat; brightness alternates to part neighbours further.
-    while True:
-        hue = index * 0.61803398875 % 1.0
-        red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, (0.95, 0.7, 0.85)[index % 3])
-        color = round(red * 255), round(green * 255), round(blue * 255)
-        if color not in taken:
-            return color
-        index += 97
+@lru_cache(maxsize=4)
+def _display_colors(labels: LabelMap) -> NDArray[np.uint8]:
+    steps = [(hue / 36, saturation, value) for value in (0.95, 0.75, 0.55) for saturation in (0.7, 1.0, 0.45)
+             for hue in range(36)]  # fmt: skip
+    candidates = np.array([colorsys.hsv_to_rgb(*step) for step in steps]) * 255
+    shown = [item.colors[0] if item.colors else None for item in labels.classes]
+    distance = np.full(len(candidates), np.inf)
+    for taken in [(0, 0, 0), *(color for color in shown if color)]:
+        distance = np.minimum(distance, np.abs(candidates - taken).sum(1))
+    colors = np.zeros((len(shown), 3), dtype=np.uint8)
+    for index, color in enumerate(shown):
+        if color is None:
+            farthest = candidates[int(distance.argmax())]
+            distance = np.minimum(distance, np.abs(candidates - farthest).sum(1))
+            color = farthest.round()
+        colors[index] = color
+    return colors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,15 +158,10 @@ def training_loader(
     dataset: TrainingSet, sampler: StepSampler, *, workers: int, pin_memory: bool
 ) -> DataLoader[list[Batch]]:
     """Yields one list of ``accumulate`` Batches per optimizer step."""
-    size = sampler.batch_size
-
-    def collate(samples: list[Sample]) -> list[Batch]:
-        return [as_batch(samples[start : start + size]) for start in range(0, len(samples), size)]
-
     return DataLoader(
         dataset,
-        batch_sampler=sampler
-        collate_fn=collate,
+        batch_sampler=sampler,
+        collate_fn=partial(as_window, batch_size=sampler.batch_size),
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
@@ -184,6 +180,11 @@ def whole_loader(dataset: WholeSet, *, rank: int = 0, world: int = 1, workers: i
         num_workers=workers,
         worker_init_fn=quiet_worker,
     )
+
+
+def as_window(samples: Sequence[Sample], batch_size: int) -> list[Batch]:
+    """The samples of one optimizer step as Batches of ``batch_size``."""
+    return [as_batch(samples[start : start + batch_size]) for start in range(0, len(samples), batch_size)]
 
 
 def as_batch(samples: Sequence[Sample]) -> Batch:

@@ -68,4 +68,6 @@ def steps_per_epoch(length: int, pictures_per_step: int) -> int:
 
 
 def _permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(length)
+    # Raw bits: NumPy promises them for ever, but not what `permutation` makes of them.
+    keys = np.random.Philox(key=[seed, epoch]).random_raw(length)
+    return np.argsort(keys, kind="stable")

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -28,7 +30,7 @@ from pixbox.sample import Batch, Mask, WholeImage
 
 log = logging.getLogger("pixbox")
 
-GRID_ROWS = 15
+GRID_ROWS, GRID_HEIGHT = 15, 240
 
 
 class StoppedByUser(Exception):
@@ -89,6 +91,8 @@ class Schedule(Callback):
 
     def _end_of_stretch(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         module.share_buffers()
+        # Their row is written; a run that goes on from here counts anew.
+        module.train_figures = TrainingFigures(module.task.confusion())
         step, plan, training = module.progress.step, module.plan, module.experiment.training
         epoch = plan.epoch_of(step)
         if training.save_every > 0 and step % (plan.steps_per_epoch * training.save_every) == 0:
@@ -107,7 +111,7 @@ class Journal(Callback):
         self.run = run
         self.writer: SummaryWriter | None = None
         self.rows: list[dict[str, float | None]] = []
-        self.pictures: list[np.ndarray[Any, Any]] = []
+        self.pictures: list[NDArray[np.uint8]] = []
         self.started = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -145,7 +149,7 @@ class Journal(Callback):
     ) -> None:
         assert isinstance(module, TrainingModule)
         if self.writer is not None and len(self.pictures) < GRID_ROWS:
-            self.pictures.append(_grid_row(module, batch))
+            self.pictures.append(_grid_row(module, batch, outputs))
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
@@ -303,12 +307,11 @@ def _is_better(value: float, best: float | None, monitor: str) -> bool:
     return best is None or (value > best if monitor.startswith("max") else value < best)
 
 
-def _grid_row(module: TrainingModule, item: WholeImage) -> np.ndarray[Any, Any]:
-    """Input, target and prediction of one validation picture side by side, 192 pixels high."""
+def _grid_row(module: TrainingModule, item: WholeImage, predicted: torch.Tensor) -> NDArray[np.uint8]:
+    """Input, target and prediction of one validation picture side by side."""
     assert isinstance(item.target, Mask)
-    image = torch.from_numpy(np.asarray(item.image)).to(module.device).permute(2, 0, 1)[None]
-    logits = module.task.logits(image, item.placement)
-    predicted = module.task.classes(logits, item.placement)[0].cpu().numpy()
     labels = module.task.labels
-    pictures = [item.original, labels.colorize(item.target.classes), labels.colorize(predicted)]
-    return side_by_side(pictures)
+    pictures = [item.original, labels.colorize(item.target.classes), labels.colorize(predicted.cpu().numpy())]
+    row = side_by_side(pictures)
+    shrink = min(1.0, GRID_HEIGHT / row.shape[0])
+    return np.asarray(cv2.resize(row, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -142,11 +142,6 @@ class TrainingModule(pl.LightningModule):
         self.train_figures.steps += 1
         self.progress.step += 1
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        step = self.progress.step
-        if not self.trainer.enable_validation and step % self.plan.steps_per_epoch == 0:
-            self.train_figures = TrainingFigures(self.task.confusion())
-
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Lightning calls this with unscaled gradients in every precision.
         training = self.experiment.training
@@ -187,9 +182,15 @@ class TrainingModule(pl.LightningModule):
         return TrainingError(
             f"the loss became {value} at step {self.progress.step + 1} (epoch {epoch}), on {', '.join(ids[:8])}"
             f"{', ...' if len(ids) > 8 else ''}; learning rate {next(iter(self.learning_rates().values())):.3g}",
-            hint="The checkpoints of the last good epoch are kept. Try a lower `optimizer.lr`, `training.clip_norm: 1`,\n"
-            "`schedule.warmup_steps`, or `training.precision: 32`; then start again.",
+            hint="The checkpoints of the last good epoch are kept. Try a lower `optimizer.lr`,\n"
+            "`training.clip_norm: 1`, `schedule.warmup_steps`, or `training.precision: 32`; then start again.",
         )
+
+    def transfer_batch_to_device(
+        self, batch: list[Batch] | WholeImage, device: torch.device, dataloader_idx: int
+    ) -> list[Batch] | WholeImage:
+        # A whole picture is moved in the step, its truth and its original with it only if needed.
+        return batch if isinstance(batch, WholeImage) else [part.to(device, non_blocking=True) for part in batch]
 
     # -- validation ----------------------------------------------------------------------------------------
 
@@ -203,16 +204,18 @@ class TrainingModule(pl.LightningModule):
         self.val_images = 0
         self.val_loss_sums = torch.zeros(2, 0, dtype=torch.float64)
 
-    def validation_step(self, item: WholeImage, batch_idx: int) -> None:
+    def validation_step(self, item: WholeImage, batch_idx: int) -> Tensor:
+        """Scores one picture; returns its (H0, W0) uint8 predicted classes."""
         assert isinstance(item.target, Mask)
-        image = torch.from_numpy(item.image).to(self.device).permute(2, 0, 1)[None]
-        truth = torch.from_numpy(np.asarray(item.target.classes)).to(self.device)[None]
-        logits = self.task.logits(image, item.placement)
+        truth = torch.from_numpy(item.target.classes.copy()).to(self.device)[None]
+        logits = self.task.logits(item.image, item.placement)
         sums, weights = self.task.validation_loss(logits, item.placement, truth)
-        self.val_confusion.update(self.task.classes(logits, item.placement), truth)
+        predicted = self.task.classes(logits, item.placement)
+        self.val_confusion.update(predicted, truth)
         self.val_images += 1
         found = torch.stack([sums, weights]).double().cpu()
         self.val_loss_sums = found if self.val_loss_sums.shape[1] == 0 else self.val_loss_sums + found
+        return predicted[0]
 
     def on_validation_epoch_end(self) -> None:
         terms = self.task.loss_weights(_no_pixels(self.device)).numel()
@@ -229,10 +232,6 @@ class TrainingModule(pl.LightningModule):
             **{name: value for name, value in self.val_metrics.to_plain().items() if not isinstance(value, dict)},
             "val_loss": loss if math.isfinite(loss) else None,
         }
-
-    def on_validation_end(self) -> None:
-        # Callbacks come before this hook and have read the figures.
-        self.train_figures = TrainingFigures(self.task.confusion())
 
     def share_buffers(self) -> None:
         """Rank 0's BatchNorm statistics to all: every process must score and save the same network."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pixbox.checkpoint import RunFolder, read_checkpoint, saved_experiment, write_labels
 from pixbox.config import Experiment, FirstStage
-from pixbox.data.cache import Cache, open_cache
+from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet
 from pixbox.data.scan import MaskScan, scan_masks
 from pixbox.data.splits import Splits, labels_of, read_splits
@@ -32,7 +32,7 @@ from pixbox.errors import ConfigError, RunError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
 from pixbox.losses import class_weights_from_counts
-from pixbox.models.build import parameter_counts
+from pixbox.models.network import parameter_counts
 from pixbox.models.weights import load_weights
 from pixbox.tasks.segmentation import SegmentationTask, build_segmentation
 
@@ -62,14 +62,15 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
     run = RunFolder(folder)
     first_stage = RunFolder(folder / "first_stage")
     goes_on = resume and run.last.is_file()
+    warning = ""
     if goes_on:
-        experiment = _check_resumable(experiment, run)
+        experiment, warning = _check_resumable(experiment, run)
     elif resume and not (experiment.first_stage is not None and first_stage.last.is_file()):
         raise RunError(
             "there is nothing to resume (no checkpoints/last.ckpt)", where=str(folder), hint="Start without --resume."
         )
     elif not resume and is_first_process():
-        _check_new(run)
+        run.refuse_existing()
     prepared = _prepare(experiment, console)
     if is_first_process():
         run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -78,6 +79,8 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
     with _log_file(run.log if is_first_process() else None):
         for note in prepared.notes:
             log.info("%s", note)
+        if warning:
+            log.warning("%s", warning)
         weights = experiment.model.weights
         if experiment.first_stage is not None and not goes_on:
             outcome = _train_first_stage(experiment, experiment.first_stage, first_stage, resume, console)
@@ -85,14 +88,15 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
                 return outcome
             weights = str(first_stage.path)
         if not goes_on and weights != "none":
-            log.info("%s", load_weights(prepared.task.network, weights, experiment.model.encoder).summary())
+            log.info("%s", load_weights(prepared.task.network, weights).summary())
         return _fit(prepared, run, resume=goes_on, console=console)
 
 
 def _fit(prepared: Prepared, run: RunFolder, *, resume: bool, console: Console) -> TrainingOutcome:
     experiment = prepared.experiment
-    cache = _open_cache(experiment)
-    reader = SampleReader(prepared.labels, cache)
+    folder = None if experiment.data.cache_dir is None else Path(experiment.data.cache_dir)
+    cached = [*prepared.splits.train, *prepared.splits.val]
+    reader = SampleReader(prepared.labels, open_cache(experiment.data.cache, folder, cached))
     train = TrainingSet(prepared.splits.train, reader, experiment.data, experiment.training.seed)
     val = WholeSet(prepared.splits.val, reader, experiment) if prepared.splits.val else None
     log.info("%r", train)
@@ -158,23 +162,11 @@ def _scan(records: Any, labels: LabelMap, console: Console) -> MaskScan:
         return scan_masks(records, labels, progress=lambda done: bar.update(task, completed=done))
 
 
-def _open_cache(experiment: Experiment) -> Cache:
-    folder = experiment.data.cache_dir
-    return open_cache(experiment.data.cache, None if folder is None else Path(folder))
+def _check_resumable(experiment: Experiment, run: RunFolder) -> tuple[Experiment, str]:
+    """The experiment to go on with, and a warning if it has another length.
 
-
-def _check_new(run: RunFolder) -> None:
-    written = (run.config, run.labels, run.checkpoints, run.history, run.log, run.evaluation(""))
-    if run.path.is_file() or any(path.exists() for path in written):
-        raise RunError(
-            "exists already and is not overwritten",
-            where=str(run.path),
-            hint="Go on with it: --resume; write elsewhere: --out FOLDER; or use a dated name: --set name=x_{time}",
-        )
-
-
-def _check_resumable(experiment: Experiment, run: RunFolder) -> Experiment:
-    """The experiment to go on with; what the checkpoint has fixed cannot change."""
+    What the checkpoint has fixed cannot change.
+    """
     content = read_checkpoint(run.last)
     saved = saved_experiment(run.last, content["pixbox"]["experiment"])
     for what, old, new in (
@@ -190,14 +182,11 @@ def _check_resumable(experiment: Experiment, run: RunFolder) -> Experiment:
                 where=str(run.path),
                 hint=f"Start a new one from these weights: --set model.weights={run.path} --out FOLDER",
             )
-    if experiment.training.epochs != saved.training.epochs:
-        log.warning(
-            "The run was planned for %d epochs and now has %d: the learning rate follows the new total.",
-            saved.training.epochs,
-            experiment.training.epochs,
-        )
+    then, now = saved.training.epochs, experiment.training.epochs
+    warning = f"The run was planned for {then} epochs and now has {now}: the learning rate follows the new total."
     fixed = {"precision": saved.training.precision} if experiment.training.precision == "auto" else {}
-    return experiment.model_copy(update={"training": experiment.training.model_copy(update=fixed)})
+    resumed = experiment.model_copy(update={"training": experiment.training.model_copy(update=fixed)})
+    return resumed, warning if then != now else ""
 
 
 def _train_first_stage(

@@ -51,9 +51,8 @@ class Predictor:
 
     def logits(self, fitted: NDArray[np.uint8], placement: Placement) -> Tensor:
         """(1, N, h, w) float32 logits of a picture that ``fit_whole`` has brought to the network's form."""
-        tensor = torch.from_numpy(np.ascontiguousarray(fitted)).to(self.device).permute(2, 0, 1)[None]
         with torch.inference_mode(), self._precision():
-            return self.task.logits(tensor, placement)
+            return self.task.logits(fitted, placement)
 
     def _precision(self) -> AbstractContextManager[object]:
         kind = _AUTOCAST.get(self.run.experiment.training.precision)

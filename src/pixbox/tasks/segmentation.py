@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,11 +48,14 @@ class SegmentationTask(nn.Module):
     def confusion(self) -> ConfusionMatrix:
         return ConfusionMatrix(len(self.labels))
 
-    def logits(self, images: Tensor, placement: Placement) -> Tensor:
-        """Logits of the picture's own pixels, at the size at which it lies in the network's input.
+    def logits(self, image: NDArray[np.uint8], placement: Placement) -> Tensor:
+        """Logits of a picture's own pixels, at the size at which it lies in the network's input.
 
-        ``images`` is (B, 3, H, W) uint8, all placed alike. Returns (B, N, h, w) float32.
+        ``image`` is (H, W, 3) uint8 RGB, the network's input. Returns (1, N, h, w) float32 on the task's device.
         """
+        device = next(self.parameters()).device
+        # A copy: cached pictures are read-only, and torch warns of sharing them.
+        images = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None]
         logits: Tensor = self.network(images).float()
         height, width = placement.content_hw
         return logits[:, :, placement.top : placement.top + height, placement.left : placement.left + width]
