@@ -1,0 +1,170 @@
+"""Draw or compute the one matrix that carries a picture to what the network sees.
+
+Coordinates are continuous: pixel i covers [i, i + 1), its centre is i + 0.5, x runs right and y down.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixbox.sample import Placement
+
+Fit = Literal["crop", "pad", "stretch"]
+SizeHW = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class GeometryPolicy:
+    """How training pictures come to one size, and what may be varied on the way. The defaults vary nothing.
+
+    Attributes:
+        size_hw: the window that the network sees, pixels.
+        fit: ``crop``: a random window at the picture's own scale; ``pad``: fitted into the window with its
+            proportions kept; ``stretch``: resized to the window.
+        base_size: long side to which a picture is resized first, pixels; for ``crop`` only.
+        scale: least and largest zoom, drawn log-uniformly.
+        rotate: largest rotation either way, degrees.
+        shear: largest horizontal shear either way, degrees.
+        flip: probability of a left-right mirror image.
+        flip_vertical: probability of a top-bottom mirror image.
+    """
+
+    size_hw: SizeHW
+    fit: Fit = "crop"
+    base_size: int | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
+    rotate: float = 0.0
+    shear: float = 0.0
+    flip: float = 0.0
+    flip_vertical: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Warp:
+    """An affine map from a source picture to an output picture.
+
+    Attributes:
+        matrix: (2, 3) float64; ``matrix @ (x, y, 1)`` is where the source point (x, y) lies in the output.
+        size_hw: the output, pixels.
+    """
+
+    matrix: NDArray[np.float64]
+    size_hw: SizeHW
+
+
+def draw_geometry(rng: np.random.Generator, image_hw: SizeHW, policy: GeometryPolicy) -> Warp:
+    """Draw the warp of one training picture.
+
+    The picture is resized as ``policy.fit`` says times a random zoom (to whole pixels, so that without rotation
+    it lies on the pixel grid), sheared, rotated (positive: counter-clockwise) and mirrored about its centre; then
+    the window is laid over it. Where the picture is larger than the window, the window's place is drawn; where
+    it is smaller, ``crop`` draws its place in the window, ``pad`` and ``stretch`` centre it. Places are whole
+    pixels, all equally likely.
+
+    The number of draws does not depend on the policy: changing one setting leaves the others' draws as they were.
+    """
+    zoom_at, angle_at, shear_at, flip_at, flip_vertical_at, top_at, left_at = rng.random(7).tolist()
+    low, high = policy.scale
+    zoom = low * (high / low) ** zoom_at
+    content_hw = _content_hw(image_hw, policy.size_hw, policy.fit, policy.base_size, zoom)
+    centred = policy.fit != "crop"
+    top = _place(content_hw[0], policy.size_hw[0], top_at, centred)
+    left = _place(content_hw[1], policy.size_hw[1], left_at, centred)
+    linear = _linear(
+        (content_hw[1] / image_hw[1], content_hw[0] / image_hw[0]),
+        angle=math.radians(policy.rotate * (2 * angle_at - 1)),
+        shear=math.radians(policy.shear * (2 * shear_at - 1)),
+        mirror_xy=(flip_at < policy.flip, flip_vertical_at < policy.flip_vertical),
+    )
+    return _about_centre(linear, image_hw, content_hw, (top, left), policy.size_hw)
+
+
+def place_whole(
+    image_hw: SizeHW, size_hw: SizeHW, fit: Fit, base_size: int | None = None
+) -> tuple[Warp | None, Placement]:
+    """How a picture comes whole to the network, for evaluation and prediction.
+
+    ``crop``: at its own size, or with its long side resized to ``base_size``; ``size_hw`` is not used. ``pad``:
+    resized to fit into ``size_hw`` with its proportions kept, centred (an odd rest goes right and below).
+    ``stretch``: resized to ``size_hw``. The warp is None where the picture stays as it is.
+    """
+    content_hw = _content_hw(image_hw, size_hw, fit, base_size)
+    input_hw = content_hw if fit == "crop" else size_hw
+    top, left = (input_hw[0] - content_hw[0]) // 2, (input_hw[1] - content_hw[1]) // 2
+    placement = Placement(image_hw, input_hw, content_hw, top, left)
+    if image_hw == content_hw == input_hw:
+        return None, placement
+    linear = _linear((content_hw[1] / image_hw[1], content_hw[0] / image_hw[0]))
+    return _about_centre(linear, image_hw, content_hw, (top, left), input_hw), placement
+
+
+def center_crop(image_hw: SizeHW, short_side: int, crop_hw: SizeHW) -> Warp:
+    """Resize the short side to ``short_side`` pixels, proportions kept, and cut ``crop_hw`` out of the centre.
+
+    Where the resized picture is smaller than the crop it is centred in it. Sizes and offsets are rounded as
+    torchvision's ``Resize`` and ``CenterCrop`` do, so that published protocols see the same pixels.
+    """
+    height, width = image_hw
+    short = min(image_hw)
+    content_hw = int(short_side * height / short), int(short_side * width / short)
+    top, left = (round((crop - content) / 2) for crop, content in zip(crop_hw, content_hw, strict=True))
+    linear = _linear((content_hw[1] / width, content_hw[0] / height))
+    return _about_centre(linear, image_hw, content_hw, (top, left), crop_hw)
+
+
+def _content_hw(image_hw: SizeHW, size_hw: SizeHW, fit: Fit, base_size: int | None, zoom: float = 1.0) -> SizeHW:
+    """Size of the resized picture, at least one pixel."""
+    height, width = image_hw
+    if fit == "stretch":
+        scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
+    elif fit == "pad":
+        scale_y = scale_x = min(size_hw[0] / height, size_hw[1] / width)
+    else:
+        scale_y = scale_x = base_size / max(image_hw) if base_size else 1.0
+    return max(1, round(height * scale_y * zoom)), max(1, round(width * scale_x * zoom))
+
+
+def _place(content: int, window: int, at: float, centred: bool) -> int:
+    """Where the picture starts in the window along one side; ``at`` in [0, 1) is the draw."""
+    room = window - content
+    if room >= 0:
+        return room // 2 if centred else int(at * (room + 1))
+    return -int(at * (1 - room))
+
+
+Linear = tuple[float, float, float, float]
+
+
+def _linear(
+    scale_xy: tuple[float, float],
+    angle: float = 0.0,
+    shear: float = 0.0,
+    mirror_xy: tuple[bool, bool] = (False, False),
+) -> Linear:
+    """Row-major 2x2 matrix: scale, then shear along x, then rotate counter-clockwise (y is down), then mirror."""
+    scale_x, scale_y = scale_xy
+    lean = scale_y * math.tan(shear)
+    cos, sin = math.cos(angle), math.sin(angle)
+    sign_x, sign_y = (-1.0 if mirrored else 1.0 for mirrored in mirror_xy)
+    return (
+        sign_x * cos * scale_x,
+        sign_x * (cos * lean + sin * scale_y),
+        -sign_y * sin * scale_x,
+        sign_y * (cos * scale_y - sin * lean),
+    )
+
+
+def _about_centre(
+    linear: Linear, image_hw: SizeHW, content_hw: SizeHW, top_left: tuple[int, int], size_hw: SizeHW
+) -> Warp:
+    """The warp that carries the picture's centre to the centre of its place in the window."""
+    xx, xy, yx, yy = linear
+    center_x, center_y = image_hw[1] / 2, image_hw[0] / 2
+    x = top_left[1] + content_hw[1] / 2 - (xx * center_x + xy * center_y)
+    y = top_left[0] + content_hw[0] / 2 - (yx * center_x + yy * center_y)
+    return Warp(np.array([[xx, xy, x], [yx, yy, y]]), size_hw)
