@@ -21,6 +21,7 @@ from pydantic import (
     PlainSerializer,
     Tag,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -135,12 +136,13 @@ class AugmentConfig(Section):
         NonNegative, Field(description="Largest standard deviation of Gaussian noise, grey levels of 255.")
     ] = 0.0
 
-    @model_validator(mode="after")
-    def _ordered(self) -> AugmentConfig:
-        low, high = self.scale
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        low, high = scale
         if not 0 < low <= high:
-            raise ValueError(f"scale: the range [{low}, {high}] must be positive and ascending")
-        return self
+            raise ValueError(f"the range [{low}, {high}] must be positive and ascending")
+        return scale
 
 
 class DataConfig(Section):
@@ -330,6 +332,7 @@ class TrainingConfig(Section):
     precision: Annotated[
         Literal["auto", "32", "bf16", "16"],
         BeforeValidator(lambda value: str(value) if type(value) is int else value),
+        WithJsonSchema({"enum": ["auto", "32", "bf16", "16", 32, 16]}),
         Field(
             description="Number format of the arithmetic; `auto`: bf16 where the hardware computes it natively, else 32."
         ),
@@ -350,14 +353,18 @@ class TrainingConfig(Section):
     sync_bn: Annotated[bool, Field(description="Share BatchNorm statistics between GPUs.")] = False
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Every random draw follows from it.")] = 0
 
+    @field_validator("monitor")
+    @classmethod
+    def _monitor_known(cls, monitor: str) -> str:
+        direction, _, name = monitor.partition(" ")
+        if monitor != "off" and (direction not in ("max", "min") or name not in MONITORED):
+            raise ValueError(
+                f'"{monitor}" is not known. Write `off`, or `max` or `min` and one of: {", ".join(MONITORED)}'
+            )
+        return monitor
+
     @model_validator(mode="after")
-    def _monitor_known(self) -> TrainingConfig:
-        if self.monitor != "off":
-            direction, _, name = self.monitor.partition(" ")
-            if direction not in ("max", "min") or name not in MONITORED:
-                raise ValueError(
-                    f'monitor: "{self.monitor}" is not known. Write `off`, or `max` or `min` and one of: {", ".join(MONITORED)}'
-                )
+    def _one_way_of_clipping(self) -> TrainingConfig:
         if self.clip_norm > 0 and self.clip_value > 0:
             raise ValueError("write `clip_norm` or `clip_value`, not both")
         return self
