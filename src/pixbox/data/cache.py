@@ -239,7 +239,9 @@ def free_shared_memory() -> int | None:
     return max(0, min(limits)) if limits else None
 
 
-_HEADER = struct.Struct("<8sIIBxxxI")
+_SHAPE = struct.Struct("<8sIIBxxx")
+_CHECKSUM = struct.Struct("<I")
+_HEADER_BYTES = _SHAPE.size + _CHECKSUM.size
 _MAGIC = b"pixbox01"
 _OLD_SECONDS = 24 * 3600
 
@@ -280,29 +282,33 @@ class _DiskCache:
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError):
             return None  # Missing or empty.
-        if len(content) < _HEADER.size:
+        if len(content) < _HEADER_BYTES:
             return None
-        magic, height, width, has_mask, checksum = _HEADER.unpack_from(content)
-        if magic != _MAGIC or len(content) != _HEADER.size + height * width * (4 if has_mask else 3):
+        magic, height, width, has_mask = _SHAPE.unpack_from(content)
+        if magic != _MAGIC or len(content) != _HEADER_BYTES + height * width * (4 if has_mask else 3):
             return None
-        block = np.frombuffer(content, dtype=np.uint8, offset=_HEADER.size)
+        block = np.frombuffer(content, dtype=np.uint8, offset=_HEADER_BYTES)
         if key.digest not in self._checked:
-            if zlib.crc32(block.data) != checksum:
+            (checksum,) = _CHECKSUM.unpack_from(content, _SHAPE.size)
+            if zlib.crc32(block.data, zlib.crc32(content[: _SHAPE.size])) != checksum:
                 return None
             self._checked.add(key.digest)
         return _split(block, (height, width), bool(has_mask))
 
     def _write(self, path: Path, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> None:
         parts = [np.ascontiguousarray(image)] + ([] if mask is None else [np.ascontiguousarray(mask)])
-        checksum = 0
+        shape = _SHAPE.pack(_MAGIC, *image.shape[:2], mask is not None)
+        checksum = zlib.crc32(shape)
         for part in parts:
             checksum = zlib.crc32(part.data, checksum)
         unfinished = ""
         try:
-            path.parent.mkdir(exist_ok=True)
+            for folder in (path.parent, self._unfinished):
+                folder.mkdir(parents=True, exist_ok=True)
             descriptor, unfinished = tempfile.mkstemp(dir=self._unfinished)
             with open(descriptor, "wb") as file:
-                file.write(_HEADER.pack(_MAGIC, *image.shape[:2], mask is not None, checksum))
+                file.write(shape)
+                file.write(_CHECKSUM.pack(checksum))
                 for part in parts:
                     file.write(part.data)
             os.replace(unfinished, path)
