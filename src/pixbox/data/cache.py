@@ -88,7 +88,8 @@ def open_cache(kind: Literal["none", "ram", "disk"], folder: Path | None, record
     """A cache of decoded pictures, filled as they are asked for.
 
     Args:
-        kind: ``none`` keeps nothing. ``ram`` keeps the pictures of ``records`` in memory that data workers share.
+        kind: ``none`` keeps nothing. ``ram`` keeps the pictures of ``records`` in memory that data workers share
+            (each training process of several has its own).
             ``disk`` keeps any picture as a file that is mapped into memory; it serves later runs, too.
         folder: of ``disk``; None for the user's cache folder. Files there may be deleted at any time.
         records: the pictures that ``ram`` keeps. Their headers are read and the memory is taken at once.
