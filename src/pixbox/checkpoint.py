@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from pixbox.config import Experiment, read_experiment
+from pixbox.documents import to_yaml
 from pixbox.errors import RunError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
@@ -209,7 +209,7 @@ def read_history(path: Path) -> list[dict[str, float | None]]:
 
 
 def write_labels(path: Path, labels: LabelMap) -> None:
-    write_file(path, yaml.safe_dump(labels.to_plain(), sort_keys=False, allow_unicode=True))
+    write_file(path, to_yaml(labels.to_plain()))
 
 
 def _has_class_weights(content: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -202,6 +202,16 @@ def models(as_json: Json = False) -> None:
             default = "" if option.default is None else f", default {option.default}"
             typer.echo(f"  options.{name} ({option.type}{default}): {option.meaning}")
         typer.echo("")
+    from pixbox import config
+
+    for setting, names in (
+        ("loss.name", config.LossName),
+        ("loss.class_weights", config.ClassWeighting),
+        ("optimizer.name", config.OptimizerName),
+        ("schedule.name", config.ScheduleName),
+        ("data.format", config.Format),
+    ):
+        typer.echo(f"{setting}: {', '.join(get_args(names))}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, WholeSet, whole_loader, worker_count
 from pixbox.data.splits import SplitName, labels_of, read_split
 from pixbox.drawing import overlay
-from pixbox.errors import ConfigError
+from pixbox.errors import ConfigError, DataError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
 from pixbox.models.network import parameter_counts
@@ -68,6 +68,8 @@ def evaluate_run(
     worst: list[tuple[float, int]] = []  # a heap of the lowest scores, negated
     workers = min(2, worker_count(experiment.data.workers, on_gpu=torch.cuda.is_available(), pictures=len(records)))
     for index, item in enumerate(whole_loader(dataset, workers=workers)):
+        if isinstance(item, DataError):
+            raise item
         predicted = _predict(predictor, item)
         single = run.task.confusion()
         single.update(predicted, _truth(item))

@@ -157,9 +157,9 @@ def color_policy(data: DataConfig) -> ColorPolicy:
 def training_loader(
     dataset: TrainingSet, sampler: StepSampler, *, workers: int, pin_memory: bool
 ) -> DataLoader[list[Batch]]:
-    """Yields one list of ``accumulate`` Batches per optimizer step."""
+    """Yields one list of ``accumulate`` Batches per optimizer step; a DataError in place of one that has a bad file."""
     return DataLoader(
-        dataset,
+        _Carrier(dataset),
         batch_sampler=sampler,
         collate_fn=partial(as_window, batch_size=sampler.batch_size),
         num_workers=workers,
@@ -171,9 +171,12 @@ def training_loader(
 
 
 def whole_loader(dataset: WholeSet, *, rank: int = 0, world: int = 1, workers: int = 0) -> DataLoader[WholeImage]:
-    """Yields whole pictures one by one; of several processes, each sees every ``world``-th, none twice."""
+    """Yields whole pictures one by one, a DataError in place of one that cannot be read.
+
+    Of several processes, each sees every ``world``-th picture, none twice.
+    """
     return DataLoader(
-        dataset,
+        _Carrier(dataset),
         sampler=range(rank, len(dataset), world),
         batch_size=None,
         collate_fn=_as_it_is,
@@ -182,9 +185,27 @@ def whole_loader(dataset: WholeSet, *, rank: int = 0, world: int = 1, workers: i
     )
 
 
-def as_window(samples: Sequence[Sample], batch_size: int) -> list[Batch]:
-    """The samples of one optimizer step as Batches of ``batch_size``."""
-    return [as_batch(samples[start : start + batch_size]) for start in range(0, len(samples), batch_size)]
+class _Carrier(Dataset[Any]):
+    """Carries the fault of an unreadable file out of a worker as a value: torch would wrap it in a traceback."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.dataset[key]
+        except DataError as error:
+            return error
+
+
+def as_window(samples: Sequence[Sample | DataError], batch_size: int) -> list[Batch] | DataError:
+    """The samples of one optimizer step as Batches of ``batch_size``; or the fault of the first that has one."""
+    readable: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+        readable.append(sample)
+    return [as_batch(readable[start : start + batch_size]) for start in range(0, len(readable), batch_size)]
 
 
 def as_batch(samples: Sequence[Sample]) -> Batch:

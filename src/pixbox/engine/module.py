@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from pixbox.checkpoint import Position, describe_run
 from pixbox.config import Experiment
-from pixbox.errors import TrainingError
+from pixbox.errors import DataError, TrainingError
 from pixbox.losses import weighted_total
 from pixbox.metrics import ConfusionMatrix, SegmentationMetrics
 from pixbox.optim import Plateau, build_optimizer, learning_rate_factor
@@ -187,8 +187,10 @@ class TrainingModule(pl.LightningModule):
         )
 
     def transfer_batch_to_device(
-        self, batch: list[Batch] | WholeImage, device: torch.device, dataloader_idx: int
+        self, batch: list[Batch] | WholeImage | DataError, device: torch.device, dataloader_idx: int
     ) -> list[Batch] | WholeImage:
+        if isinstance(batch, DataError):
+            raise batch
         # A whole picture is moved in the step, its truth and its original with it only if needed.
         return batch if isinstance(batch, WholeImage) else [part.to(device, non_blocking=True) for part in batch]
 

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from pixbox.checkpoint import RunFolder, read_checkpoint, saved_experiment, write_labels
@@ -28,7 +28,7 @@ from pixbox.engine.trainer import (
     resolve_devices,
     resolve_precision,
 )
-from pixbox.errors import ConfigError, RunError
+from pixbox.errors import ConfigError, DataError, Fault, RunError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
 from pixbox.losses import class_weights_from_counts
@@ -111,8 +111,8 @@ def _prepare(experiment: Experiment, console: Console) -> Prepared:
     """Read lists, labels and every mask; build the network."""
     labels = labels_of(experiment)
     splits = read_splits(experiment)
-    scan = _scan([*splits.train, *splits.val], labels, console)
-    weights = _class_weights(experiment, labels, splits, scan, console)
+    scan, resized = _scan(splits, labels, console)
+    weights = _class_weights(experiment, labels, scan)
     accelerator, _ = resolve_devices(experiment.training.accelerator, experiment.training.devices)
     precision = resolve_precision(experiment.training.precision, accelerator)
     resolved = experiment.model_copy(
@@ -130,16 +130,12 @@ def _prepare(experiment: Experiment, console: Console) -> Prepared:
         f"{experiment.model.architecture}: {counts.total:,} parameters, {counts.trainable:,} of them trained; "
         f"precision {precision} on {accelerator}",
     ]
-    if scan.resized:
-        notes.append(
-            f"{len(scan.resized)} masks have another size than their picture and are resized: {scan.resized[0]}, ..."
-        )
+    if resized:
+        notes.append(f"{len(resized)} masks are resized to their picture's size, the first: {resized[0]}")
     return Prepared(resolved, labels, splits, task, tuple(notes))
 
 
-def _class_weights(
-    experiment: Experiment, labels: LabelMap, splits: Splits, scan: MaskScan, console: Console
-) -> Tensor | None:
+def _class_weights(experiment: Experiment, labels: LabelMap, scan: MaskScan) -> Tensor | None:
     asked = experiment.loss.class_weights
     if isinstance(asked, list):
         if len(asked) != len(labels):
@@ -150,16 +146,32 @@ def _class_weights(
         return torch.tensor(asked, dtype=torch.float32)
     if asked == "none":
         return None
-    counts = _scan(splits.train, labels, console) if splits.val else scan
-    return class_weights_from_counts(
-        asked, torch.from_numpy(counts.pixels), torch.from_numpy(counts.pixels_of_images_with_class)
-    )
+    pixels, around = torch.from_numpy(scan.pixels), torch.from_numpy(scan.pixels_of_images_with_class)
+    return class_weights_from_counts(asked, pixels, around)
 
 
-def _scan(records: Any, labels: LabelMap, console: Console) -> MaskScan:
+def _scan(splits: Splits, labels: LabelMap, console: Console) -> tuple[MaskScan, tuple[str, ...]]:
+    """What the training masks hold, and the masks of both splits that must be resized.
+
+    Raises:
+        DataError: the faults of both splits at once.
+    """
+    scans: list[MaskScan] = []
+    faults: list[Fault] = []
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("checking masks", total=len(records))
-        return scan_masks(records, labels, progress=lambda done: bar.update(task, completed=done))
+        task = bar.add_task("checking masks", total=len(splits.train) + len(splits.val))
+        for records, before in ((splits.train, 0), (splits.val, len(splits.train))):
+            try:
+                scans.append(scan_masks(records, labels, progress=partial(_show, bar, task, before)))
+            except DataError as error:
+                faults += error.faults
+    if faults:
+        raise DataError(faults)
+    return scans[0], scans[0].resized + scans[1].resized
+
+
+def _show(bar: Progress, task: TaskID, before: int, done: int) -> None:
+    bar.update(task, completed=before + done)
 
 
 def _check_resumable(experiment: Experiment, run: RunFolder) -> tuple[Experiment, str]:
