@@ -1,0 +1,1 @@
+"""Networks that label pixels: raw pictures in, logits out."""

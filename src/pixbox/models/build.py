@@ -1,0 +1,360 @@
+"""Every architecture that a configuration can name, and how it is built. Building never touches the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from pixbox.config import ModelConfig
+from pixbox.errors import ConfigError, Fault, ModelError, did_you_mean
+from pixbox.models import segnet
+from pixbox.models.encoders import EncoderFacts, does_not_fit, encoder_facts
+from pixbox.models.network import IMAGENET_MEAN, IMAGENET_STD, SegmentationNetwork
+from pixbox.models.pspnet import OUTPUT_STRIDE as PSPNET_STRIDE
+from pixbox.models.pspnet import PSPNet
+from pixbox.models.smp import build_smp_body
+from pixbox.models.unet import CLASSIC_STRIDE, ClassicUNet, UNet
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A parameter of an architecture (``model.options``).
+
+    Attributes:
+        type: what a configuration may write; lists are written ``[256, 128]``.
+        default: what it is when not written; None: it comes from the encoder.
+        meaning: one sentence, with unit and source.
+        choices: the only values allowed; empty: any.
+        least: the smallest number allowed.
+        length: how many values a list must have; None: it depends on the encoder.
+    """
+
+    type: Literal["integer", "number", "integers", "numbers", "text"]
+    default: Any
+    meaning: str
+    choices: tuple[Any, ...] = ()
+    least: float = 1
+    length: int | None = None
+
+    def fault(self, value: Any) -> str:
+        """What is wrong with a value; empty: nothing."""
+        if self.choices:
+            # A truth value equals 0 or 1, but is neither.
+            known = value in self.choices and not isinstance(value, bool)
+            return "" if known else f"must be {' or '.join(str(choice) for choice in self.choices)}"
+        listed = self.type in ("integers", "numbers")
+        if listed and not (isinstance(value, list | tuple) and value and len(value) == (self.length or len(value))):
+            return self._wanted()
+        right = all(self._allows(item) for item in (value if listed else [value]))
+        return "" if right else self._wanted()
+
+    def _allows(self, item: Any) -> bool:
+        number = isinstance(item, int) or (isinstance(item, float) and self.type.startswith("number"))
+        return number and not isinstance(item, bool) and bool(item >= self.least)
+
+    def _wanted(self) -> str:
+        if self.type in ("integers", "numbers"):
+            return (
+                f"must be a list of {f'{self.length} ' if self.length else ''}{self.type}, each at least {self.least:g}"
+            )
+        return f"must be {'an' if self.type == 'integer' else 'a'} {self.type}, at least {self.least:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A network without normalisation and padding, and what ``SegmentationNetwork`` must know of it."""
+
+    module: nn.Module
+    stride: int
+    facts: EncoderFacts | None
+    least_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchitectureInfo:
+    """One architecture.
+
+    Attributes:
+        name: as ``model.architecture`` writes it.
+        source: paper, and library where the code is not ours.
+        default_encoder: taken when ``model.encoder`` is not set; None: it has an encoder of its own.
+        encoder_rule: which encoders can be named.
+        options: what ``model.options`` may hold.
+        build: makes the body from encoder name, number of classes and checked options.
+    """
+
+    name: str
+    source: str
+    default_encoder: str | None
+    encoder_rule: str
+    options: Mapping[str, Option]
+    build: Callable[[str, int, Mapping[str, Any]], Body]
+
+
+def build_network(model: ModelConfig, num_classes: int) -> SegmentationNetwork:
+    """Build the configured network with random weights, in training mode.
+
+    Args:
+        model: the configuration; its ``weights`` are not looked at (see ``load_weights``).
+        num_classes: channels of the logits, at least 1.
+
+    Raises:
+        ConfigError: options are unknown or have wrong values (all at once), or ``unet_classic`` is given an encoder.
+        ModelError: the encoder is unknown or does not fit.
+    """
+    info = ARCHITECTURES[model.architecture]
+    options = _checked_options(info, model.options)
+    mean, std = options.pop("mean"), options.pop("std")
+    if info.default_encoder is None and model.encoder is not None:
+        raise ConfigError(
+            f"{info.name} has an encoder of its own, not {model.encoder}",
+            where="model.encoder",
+            hint="Leave model.encoder out, or set model.architecture to unet.",
+        )
+    encoder = model.encoder or info.default_encoder or ""
+    try:
+        body = info.build(encoder, num_classes, options)
+        network = SegmentationNetwork(
+            body.module,
+            stride=body.stride,
+            least_size=body.least_size,
+            mean=mean or (body.facts.mean if body.facts else IMAGENET_MEAN),
+            std=std or (body.facts.std if body.facts else IMAGENET_STD),
+            pretrained_name=body.facts.name if body.facts else None,
+            freeze_bn=model.freeze_bn,
+            freeze_encoder=model.freeze_encoder,
+        )
+        _try_once(network, encoder, num_classes)
+    except ModelError as error:
+        rule = f"{info.name} takes {info.encoder_rule}; default: {info.default_encoder}."
+        raise ModelError([replace(fault, hint=fault.hint or rule) for fault in error.faults]) from error
+    return network
+
+
+def _checked_options(info: ArchitectureInfo, written: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with defaults filled in."""
+    faults = []
+    for name, value in written.items():
+        where = f"model.options.{name}"
+        if name not in info.options:
+            faults.append(Fault(where, f"{info.name} has no such option. {did_you_mean(name, info.options)}"))
+        elif wrong := info.options[name].fault(value):
+            faults.append(Fault(where, f"{wrong} (found {value!r})", info.options[name].meaning))
+    if faults:
+        raise ConfigError(faults)
+    return {name: written.get(name, option.default) for name, option in info.options.items()}
+
+
+def _try_once(network: SegmentationNetwork, encoder: str, num_classes: int) -> None:
+    """Label one small picture, so that an encoder that does not fit is refused here and not in the first step."""
+    height, width = network.least_size, network.least_size + network.stride
+    network.eval()
+    try:
+        with torch.no_grad():
+            shape = tuple(network(torch.zeros(1, 3, height, width)).shape)
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        raise does_not_fit(encoder, error) from error
+    if shape != (1, num_classes, height, width):
+        reason = f"logits come out at {shape[2]}x{shape[3]} for a picture of {height}x{width}"
+        raise does_not_fit(encoder, reason)
+    network.train()
+
+
+def _unet(encoder: str, num_classes: int, options: Mapping[str, Any]) -> Body:
+    facts = encoder_facts(encoder)
+    unet = UNet(facts, num_classes, **options)
+    return Body(unet, unet.stride, facts)
+
+
+def _unet_classic(_: str, num_classes: int, options: Mapping[str, Any]) -> Body:
+    return Body(ClassicUNet(num_classes, **options), CLASSIC_STRIDE, None)
+
+
+def _segnet(encoder: str, num_classes: int, _: Mapping[str, Any]) -> Body:
+    if encoder not in segnet.PRETRAINED_NAMES:
+        raise ModelError(f'segnet takes {" or ".join(segnet.PRETRAINED_NAMES)}, not "{encoder}"', where="model.encoder")
+    return Body(
+        segnet.SegNet(encoder, num_classes),
+        segnet.STRIDE,
+        encoder_facts(segnet.PRETRAINED_NAMES[encoder]),
+    )
+
+
+def _pspnet(encoder: str, num_classes: int, options: Mapping[str, Any]) -> Body:
+    facts = encoder_facts(encoder)
+    return Body(PSPNet(facts, num_classes, **options), PSPNET_STRIDE, facts)
+
+
+def _smp(name: str) -> Callable[[str, int, Mapping[str, Any]], Body]:
+    def build(encoder: str, num_classes: int, options: Mapping[str, Any]) -> Body:
+        facts = encoder_facts(encoder)
+        module, stride, least_size = build_smp_body(name, facts, num_classes, options)
+        return Body(module, stride, facts, least_size)
+
+    return build
+
+
+_PYRAMID = "any timm model with a pyramid of features (strides 2 or 4 to 32)"
+_DILATED = "timm models that take output_stride (resnet*, mobilenet*, efficientnet*, convnext*, ...)"
+_COMMON = {
+    "mean": Option("numbers", None, "Mean of R, G, B as fractions of 255; default: the encoder's.", least=0, length=3),
+    "std": Option("numbers", None, "Standard deviation of R, G, B likewise.", least=0.001, length=3),
+}
+_STEPS = Option("integers", [256, 128, 64, 32, 16], "Channels of each decoder step, coarsest first.")
+_DOUBLING = Option("text", "nearest", "How the decoder doubles a feature.", ("nearest", "bilinear"))
+_ATROUS = {
+    "decoder_channels": Option("integer", 256, "Channels of the atrous pyramid."),
+    "decoder_atrous_rates": Option(
+        "integers", [12, 24, 36], "Dilations of its convolutions, feature pixels.", length=3
+    ),
+    "decoder_aspp_dropout": Option("number", 0.5, "Dropout probability after the atrous pyramid.", least=0),
+}
+
+
+def _output_stride(default: int, *choices: int) -> Option:
+    return Option("integer", default, "Coarsest stride of the encoder, pixels.", choices)
+
+
+_TABLE = (
+    ArchitectureInfo(
+        "unet",
+        "Ronneberger et al. 2015, on a timm encoder",
+        "resnet34",
+        _PYRAMID,
+        {"decoder_channels": _STEPS, "upsample": _DOUBLING},
+        _unet,
+    ),
+    ArchitectureInfo(
+        "unet_classic",
+        "Ronneberger et al. 2015, with normalisation",
+        None,
+        "no named encoder: it has its own",
+        {
+            "base_channels": Option("integer", 64, "Channels of the first level; they double four times."),
+            "norm": Option("text", "batch", "BatchNorm, or GroupNorm for small batches.", ("batch", "group")),
+        },
+        _unet_classic,
+    ),
+    ArchitectureInfo(
+        "segnet",
+        "Badrinarayanan et al. 2017",
+        "vgg16",
+        "vgg16 (with BatchNorm) or resnet50 (pooling instead of strides)",
+        {},
+        _segnet,
+    ),
+    ArchitectureInfo(
+        "pspnet",
+        "Zhao et al. 2017",
+        "resnet50",
+        _DILATED,
+        {"bins": Option("integers", [1, 2, 3, 6], "Grids of regions over which the last feature is averaged.")},
+        _pspnet,
+    ),
+    ArchitectureInfo(
+        "unetplusplus",
+        "Zhou et al. 2018 (SMP)",
+        "resnet34",
+        _PYRAMID,
+        {
+            "decoder_channels": _STEPS,
+            "decoder_attention_type": Option("text", "none", "Attention (Roy et al. 2018).", ("none", "scse")),
+            "decoder_interpolation": _DOUBLING,
+        },
+        _smp("unetplusplus"),
+    ),
+    ArchitectureInfo(
+        "manet",
+        "Fan et al. 2020 (SMP)",
+        "resnet34",
+        _PYRAMID,
+        {
+            "decoder_channels": _STEPS,
+            "decoder_pab_channels": Option("integer", 64, "Channels of the position attention."),
+            "decoder_interpolation": _DOUBLING,
+        },
+        _smp("manet"),
+    ),
+    ArchitectureInfo("linknet", "Chaurasia and Culurciello 2017 (SMP)", "resnet34", _PYRAMID, {}, _smp("linknet")),
+    ArchitectureInfo(
+        "fpn",
+        "Kirillov et al. 2019, Panoptic feature pyramid networks (SMP)",
+        "resnet34",
+        _PYRAMID,
+        {
+            "decoder_pyramid_channels": Option("integer", 256, "Channels of the feature pyramid."),
+            "decoder_segmentation_channels": Option(
+                "integer", 128, "Channels of the segmentation blocks, a multiple of 32."
+            ),
+            "decoder_merge_policy": Option("text", "add", "How the blocks are joined.", ("add", "cat")),
+            "decoder_dropout": Option("number", 0.2, "Dropout probability before the logits.", least=0),
+            "decoder_interpolation": _DOUBLING,
+        },
+        _smp("fpn"),
+    ),
+    ArchitectureInfo(
+        "pan",
+        "Li et al. 2018, Pyramid attention network (SMP)",
+        "resnet34",
+        _DILATED,
+        {
+            "encoder_output_stride": _output_stride(16, 16, 32),
+            "decoder_channels": Option("integer", 32, "Channels of the decoder."),
+        },
+        _smp("pan"),
+    ),
+    ArchitectureInfo(
+        "deeplabv3",
+        "Chen et al. 2017 (SMP)",
+        "resnet50",
+        _DILATED,
+        {"encoder_output_stride": _output_stride(8, 8, 16), **_ATROUS},
+        _smp("deeplabv3"),
+    ),
+    ArchitectureInfo(
+        "deeplabv3plus",
+        "Chen et al. 2018 (SMP)",
+        "resnet50",
+        _DILATED,
+        {"encoder_output_stride": _output_stride(16, 8, 16), **_ATROUS},
+        _smp("deeplabv3plus"),
+    ),
+    ArchitectureInfo(
+        "upernet",
+        "Xiao et al. 2018 (SMP)",
+        "resnet50",
+        _PYRAMID,
+        {"decoder_channels": Option("integer", 256, "Channels of the decoder.")},
+        _smp("upernet"),
+    ),
+    ArchitectureInfo(
+        "segformer",
+        "Xie et al. 2021 (SMP); timm has no MiT encoder, PVT v2 is its nearest relative",
+        "pvt_v2_b0",
+        _PYRAMID,
+        {"decoder_segmentation_channels": Option("integer", 256, "Channels of the decoder.")},
+        _smp("segformer"),
+    ),
+    ArchitectureInfo(
+        "dpt",
+        "Ranftl et al. 2021 (SMP)",
+        "vit_small_patch16_224",
+        "timm vision transformers with patches of 8, 16 or 32 pixels",
+        {
+            "decoder_readout": Option("text", "cat", "What becomes of the class token.", ("cat", "add", "ignore")),
+            "decoder_intermediate_channels": Option(
+                "integers", [96, 192, 384, 768], "Channels of the reassembled features, finest first.", length=4
+            ),
+            "decoder_fusion_channels": Option("integer", 128, "Channels of the decoder."),
+        },
+        _smp("dpt"),
+    ),
+)
+
+ARCHITECTURES: dict[str, ArchitectureInfo] = {
+    info.name: replace(info, options={**info.options, **_COMMON}) for info in _TABLE
+}
