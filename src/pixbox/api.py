@@ -130,7 +130,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a run (or a checkpoint file) on a split: ``train``, ``val`` or ``test``.
 
-    Writes ``evaluation/<split>/{metrics.json,report.html,*.png}`` in the run folder, or into ``out``.
+    Writes ``evaluation/<split>/{metrics.json,report.html,*.png}`` in the run folder (or beside a checkpoint file
+    that lies outside one), or into ``out``.
 
     Raises:
         RunError: there is no usable checkpoint.
@@ -145,7 +146,7 @@ def evaluate(
     if "data.val" in chosen:
         chosen.setdefault("data.val_fraction", 0.0)
     run = load_run(Path(source), chosen)
-    folder = Path(out) if out is not None else RunFolder(run.source.parent.parent).evaluation(split)
+    folder = Path(out) if out is not None else RunFolder.of(run.source).evaluation(split)
     return evaluate_run(run, cast("SplitName", split), folder, progress=progress)
 
 
@@ -165,7 +166,7 @@ def predict(
 
     Raises:
         RunError: there is no usable checkpoint.
-        DataError: an input does not exist.
+        DataError: an input does not exist; two files would be written to one path, or one over a picture.
     """
     from pixbox.checkpoint import load_run
     from pixbox.prediction.outputs import find_pictures, output_paths, predict_files
@@ -177,7 +178,7 @@ def predict(
             raise ConfigError(f'"{name}" cannot be saved. {did_you_mean(name, EXTRAS)}', where="--save")
     given = [pictures] if isinstance(pictures, str | Path) else pictures
     found = find_pictures([Path(picture) for picture in given])
-    paths = output_paths(found, Path(out))
+    paths = output_paths(found, Path(out), save)
     masks, failed = predict_files(Predictor(load_run(Path(source), overrides)), paths, save, progress)
     return PredictedFiles(masks, tuple(failed))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,12 @@ class RunFolder:
     """The paths inside ``runs/<name>``."""
 
     path: Path
+
+    @classmethod
+    def of(cls, checkpoint: Path) -> RunFolder:
+        """The run folder that a checkpoint file lies in; for one that lies elsewhere, the folder around it."""
+        folder = checkpoint.absolute().parent
+        return cls(folder.parent if folder.name == "checkpoints" else folder)
 
     @property
     def config(self) -> Path:
@@ -118,17 +125,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        damaged = _damaged_part(path)
     except FileNotFoundError:
         raise RunError("no such checkpoint", where=str(path)) from None
     except Exception as error:  # torch raises a dozen kinds, depending on where the file is damaged
         raise RunError(
             f"cannot be read as a checkpoint ({type(error).__name__})", where=str(path), hint="Use another checkpoint."
         ) from None
-    if not isinstance(content, dict) or "pixbox" not in content:
+    if damaged is not None:
+        raise RunError(f"is damaged (checksum of {damaged})", where=str(path), hint="Use another checkpoint.")
+    saved = content.get("pixbox") if isinstance(content, dict) else None
+    if not isinstance(saved, dict) or "format" not in saved:
         raise RunError("is not a checkpoint of pixbox", where=str(path))
-    if content["pixbox"]["format"] > FORMAT:
+    if saved["format"] > FORMAT:
         raise RunError("was written by a newer pixbox", where=str(path), hint="Upgrade: pip install -U pixbox")
-    return content
+    plain: dict[str, Any] = content
+    return plain
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part of a checkpoint whose checksum is wrong. Torch does not look: a flipped bit becomes a weight."""
+    with zipfile.ZipFile(path) as parts:
+        return parts.testzip()
 
 
 def describe_run(experiment: Experiment, labels: LabelMap, position: Position) -> dict[str, Any]:

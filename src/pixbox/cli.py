@@ -249,6 +249,12 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        # Readers name their files themselves; what is left are folders that cannot be written to, and full disks.
+        if debug:
+            traceback.print_exc()
+        typer.echo(f"Error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

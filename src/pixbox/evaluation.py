@@ -17,6 +17,7 @@ from pixbox import __version__
 from pixbox.checkpoint import LoadedRun, RunFolder, read_history
 from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, WholeSet, whole_loader, worker_count
+from pixbox.data.scan import scan_masks
 from pixbox.data.splits import SplitName, labels_of, read_split
 from pixbox.drawing import overlay
 from pixbox.errors import ConfigError, DataError
@@ -57,11 +58,12 @@ def evaluate_run(
 
     Raises:
         ConfigError: the split is not configured, or its label map has other classes than the model.
-        DataError: a file of the split cannot be used.
+        DataError: files of the split cannot be used; the faults of all masks at once, before any is scored.
     """
     experiment = run.experiment
     labels = _matching_labels(run)
     records = read_split(experiment, split)
+    scan_masks(records, labels)
     dataset = WholeSet(records, SampleReader(labels, open_cache("none", None)), experiment)
     predictor = Predictor(run)
     confusion = run.task.confusion()
@@ -83,9 +85,7 @@ def evaluate_run(
     examples = [
         _example(dataset[index], predictor, -negative) for negative, index in sorted(worst, key=lambda item: -item[0])
     ]
-    for rank, example in enumerate(examples, start=1):
-        picture = Image.fromarray(overlay(example.image, example.prediction, labels, 0.5))
-        write_file(folder / f"worst-{rank:02d}-{example.id.replace('/', '_')}.png", as_png(picture))
+    _write_worst(folder, examples, labels)
     write_file(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     report = SegmentationReport(
         title=experiment.name,
@@ -94,12 +94,20 @@ def evaluate_run(
         labels=labels,
         metrics=metrics,
         confusion=confusion.matrix.cpu().numpy(),
-        history=read_history(RunFolder(run.source.parent.parent).history),
+        history=read_history(RunFolder.of(run.source).history),
         examples=examples,
         facts=_facts(run, predictor),
     )
     write_report(report, folder)
     return Evaluation(metrics, folder)
+
+
+def _write_worst(folder: Path, examples: list[Example], labels: LabelMap) -> None:
+    for former in folder.glob("worst-[0-9][0-9]-*.png"):
+        former.unlink()
+    for rank, example in enumerate(examples, start=1):
+        picture = Image.fromarray(overlay(example.image, example.prediction, labels, 0.5))
+        write_file(folder / f"worst-{rank:02d}-{example.id.replace('/', '_')}.png", as_png(picture))
 
 
 def _predict(predictor: Predictor, item: WholeImage) -> torch.Tensor:

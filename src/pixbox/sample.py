@@ -164,8 +164,14 @@ class WholeImage:
     original: NDArray[np.uint8]
 
 
-EXTRAS = ("overlay", "colors", "probabilities")
+_ENDS = {"overlay": "_overlay.png", "colors": "_colors.png", "probabilities": "_probabilities.npz"}
+EXTRAS = tuple(_ENDS)
 """What a Segmentation can save beside its mask."""
+
+
+def extra_file(mask: Path, extra: str) -> Path:
+    """Where one of ``EXTRAS`` lies beside a mask file: ``a/x.png`` -> ``a/x_overlay.png``."""
+    return mask.with_name(f"{mask.stem}{_ENDS[extra]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,15 +219,15 @@ class Segmentation:
         mask.putpalette(self.labels.palette)
         files = {path: as_png(mask)}
         if "overlay" in extras:
-            files[path.with_name(f"{path.stem}_overlay.png")] = as_png(Image.fromarray(self.overlay()))
+            files[extra_file(path, "overlay")] = as_png(Image.fromarray(self.overlay()))
         if "colors" in extras:
-            files[path.with_name(f"{path.stem}_colors.png")] = as_png(Image.fromarray(self.labels.colorize(self.mask)))
+            files[extra_file(path, "colors")] = as_png(Image.fromarray(self.labels.colorize(self.mask)))
         if "probabilities" in extras:
             if self.probabilities is None:
                 raise ValueError("this result was made without probabilities")
             buffer = io.BytesIO()
             np.savez_compressed(buffer, probabilities=self.probabilities.astype(np.float16))
-            files[path.with_name(f"{path.stem}_probabilities.npz")] = buffer.getvalue()
+            files[extra_file(path, "probabilities")] = buffer.getvalue()
         for file, content in files.items():
             write_file(file, content)
         return list(files)

@@ -102,8 +102,9 @@ class WholeSet(Dataset[Any]):
     def __init__(self, records: Sequence[Record], reader: SampleReader, experiment: Experiment) -> None:
         self.records = records
         self.reader = reader
-        self.data = experiment.data
         self.centered = experiment.evaluation.crop == "center"
+        # The cut already has the size that the network is to see.
+        self.data = experiment.data.model_copy(update={"base_size": None}) if self.centered else experiment.data
 
     def __len__(self) -> int:
         return len(self.records)

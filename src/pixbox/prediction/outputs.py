@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pixbox.data.images import IMAGE_SUFFIXES
 from pixbox.errors import DataError, Fault
 from pixbox.prediction.predictor import Predictor
+from pixbox.sample import extra_file
 
 
 def find_pictures(inputs: Sequence[Path]) -> dict[Path, Path]:
@@ -34,28 +37,37 @@ def find_pictures(inputs: Sequence[Path]) -> dict[Path, Path]:
     return dict(sorted(found.items()))
 
 
-def output_paths(pictures: Mapping[Path, Path], out: Path) -> dict[Path, Path]:
+def output_paths(pictures: Mapping[Path, Path], out: Path, extras: Sequence[str]) -> dict[Path, Path]:
     """Picture -> path of its mask below ``out``, where it mirrors the picture's relative path.
 
     ``a/x.jpg`` becomes ``a/x.png``; where ``a/x.png`` is there too, ``a/x.jpg.png`` and ``a/x.png.png``.
 
     Raises:
-        DataError: two pictures from different folders would have the same path.
+        DataError: two masks, or a mask and one of the ``extras``, would have the same path, or would be written
+            over a picture.
     """
-    stems = [relative.with_suffix("") for relative in pictures.values()]
+    stems = Counter(relative.with_suffix("") for relative in pictures.values())
+    inputs = {os.path.realpath(picture) for picture in pictures}
     paths: dict[Path, Path] = {}
     owner: dict[Path, Path] = {}
     for picture, relative in pictures.items():
-        shared = stems.count(relative.with_suffix("")) > 1
-        path = out / relative.parent / f"{relative.name if shared else relative.stem}.png"
-        if path in owner:
-            raise DataError(
-                f"would be written to {path}, and so would {owner[path]}",
-                where=str(picture),
-                hint="Predict the two folders with different --out.",
-            )
-        owner[path] = picture
-        paths[picture] = path
+        shared = stems[relative.with_suffix("")] > 1
+        mask = out / relative.parent / f"{relative.name if shared else relative.stem}.png"
+        paths[picture] = mask
+        for path in (mask, *(extra_file(mask, extra) for extra in set(extras))):
+            if path in owner:
+                raise DataError(
+                    f"its result would be written to {path}, and so would that of {owner[path]}",
+                    where=str(picture),
+                    hint="Predict the two with different --out.",
+                )
+            if os.path.realpath(path) in inputs:
+                raise DataError(
+                    "this picture would be overwritten by a result",
+                    where=str(path),
+                    hint="Write the results into another folder: --out.",
+                )
+            owner[path] = picture
     return paths
 
 
