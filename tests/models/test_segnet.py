@@ -43,6 +43,8 @@ def test_vgg_network_has_13_convolutions_each_way() -> None:
     assert down == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
     # The mirror image, as each convolution's input: the last one gives the classes.
     assert up == [512] * 5 + [256] * 3 + [128] * 2 + [64] * 2 + [12]
+    # 14,714,688 is VGG-16's published count without its classifier; two more for each of 4,224 normalised channels.
+    assert sum(p.numel() for p in network.encoder.parameters()) == 14_714_688 + 2 * 4224
 
 
 def test_vgg_encoder_computes_what_timm_computes_with_the_same_weights() -> None:

@@ -44,7 +44,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of every tensor, parameters and buffers alike.
+    """What became of every weight and every running statistic.
 
     Attributes:
         source: ``none``, the timm model whose ImageNet weights were taken, or the file.
@@ -195,8 +195,7 @@ def _fill_encoder_at_least(network: SegmentationNetwork, state: Mapping[str, Ten
 
 def _fill(network: SegmentationNetwork, state: Mapping[str, Tensor], match: _Match, source: str) -> LoadReport:
     network.load_state_dict({name: state[key] for name, key in match.keys.items()}, strict=False)
-    # Counters of batches say nothing about what the network computes, and old files lack them.
-    names = [name for name in network.state_dict() if name in match.keys or not name.endswith("num_batches_tracked")]
+    names = [name for name in network.state_dict() if _counts(name)]
     encoder = [name for name in names if name.startswith(_ENCODER)]
     return LoadReport(
         source=source,
@@ -206,6 +205,11 @@ def _fill(network: SegmentationNetwork, state: Mapping[str, Tensor], match: _Mat
         encoder_loaded=sum(name in match.keys for name in encoder),
         encoder_total=len(encoder),
     )
+
+
+def _counts(name: str) -> bool:
+    # Normalisation comes from the encoder's table if not from the source; counters of batches change no result.
+    return name.startswith("body.") and not name.endswith("num_batches_tracked")
 
 
 def _match(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> _Match:
