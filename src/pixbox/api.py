@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pixbox.checkpoint import LoadedRun
     from pixbox.data.splits import SplitName
     from pixbox.evaluation import Evaluation
-    from pixbox.models.build import ArchitectureInfo
+    from pixbox.networks.build import ArchitectureInfo
     from pixbox.sample import Segmentation
 
 Overrides = Mapping[str, Any]
@@ -205,7 +205,7 @@ def demo(
 
 def models() -> tuple[ArchitectureInfo, ...]:
     """What can be named in ``model.architecture``, with parameters and source."""
-    from pixbox.models.build import ARCHITECTURES
+    from pixbox.networks.build import ARCHITECTURES
 
     return tuple(ARCHITECTURES.values())
 

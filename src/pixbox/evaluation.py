@@ -23,7 +23,7 @@ from pixbox.drawing import overlay
 from pixbox.errors import ConfigError, DataError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
-from pixbox.models.network import parameter_counts
+from pixbox.networks.network import parameter_counts
 from pixbox.prediction.predictor import Predictor
 from pixbox.report import Example, SegmentationReport, write_report
 from pixbox.sample import Mask, WholeImage, as_png

@@ -29,7 +29,7 @@ _GROUNDS: tuple[Color, ...] = (
     (0.58, 0.56, 0.52),  # gravel
     (0.59, 0.54, 0.38),  # straw
     (0.50, 0.49, 0.32),  # dry grass
-    (0.44, 0.45, 0.28),  # grass
+    (0.46, 0.46, 0.28),  # grass
 )
 _SURFACES: tuple[Color, ...] = (
     (0.30, 0.30, 0.31),  # fresh asphalt
@@ -51,8 +51,8 @@ _CROWNS: tuple[Color, ...] = (
     (0.24, 0.33, 0.16),
     (0.30, 0.37, 0.18),
     (0.20, 0.29, 0.17),
-    (0.34, 0.39, 0.19),
-    (0.38, 0.36, 0.20),  # autumn
+    (0.31, 0.37, 0.18),
+    (0.36, 0.36, 0.18),  # autumn
 )
 _VERGE = np.array([0.52, 0.49, 0.43], dtype=np.float32)
 _PAINT = np.array([0.86, 0.85, 0.80], dtype=np.float32)
@@ -128,7 +128,7 @@ def _noise(rng: np.random.Generator, size_hw: tuple[int, int], period: float, oc
 def _vary(rng: np.random.Generator, color: Color, spread: float = 0.05) -> Floats:
     """A colour near the given one: brighter or darker, and a little off its hue."""
     return np.asarray(color, dtype=np.float32) * np.float32(rng.normal(1, 2 * spread)) + rng.normal(
-        0, spread / 3, 3
+        0, spread / 5, 3
     ).astype(np.float32)
 
 
@@ -340,7 +340,7 @@ def _erect(world: World, taken: Flags, wings: Sequence[_Wing], style: NDArray[np
             return
         placed.append((wing, where, along, across, inside))
     color = _vary(rng, _ROOFS[style[rng.choice(3)] if rng.random() < 0.75 else rng.choice(len(_ROOFS))])
-    height = rng.uniform(9, 18)
+    height = rng.uniform(10, 18)
     flat = rng.random() < (0.75 if wings[-1].breadth > 34 else 0.3)
     slope = 0.0 if flat else np.radians(rng.uniform(20, 35))
     hipped = not flat and rng.random() < 0.4
@@ -413,15 +413,15 @@ def plant(world: World, roads: Sequence[_Road]) -> Floats:
         middle = rng.uniform((0, 0), size_hw[::-1])
         spread = rng.uniform(8, 30)
         count = int(rng.integers(2, 4) + spread / 3)
-        crowns += [(*(middle + rng.normal(0, spread, 2)), rng.uniform(8, 15)) for _ in range(count)]
+        crowns += [(*(middle + rng.normal(0, spread, 2)), rng.uniform(9, 16)) for _ in range(count)]
     for road in roads:
         if rng.random() < 0.5:
             side, spacing = rng.choice((-1, 1)) * (road.width / 2 + 9), int(rng.integers(20, 34))
             for place in range(3, len(road.line) - 3, spacing):
                 ahead = road.line[place + 3] - road.line[place - 3]
                 normal = np.array([-ahead[1], ahead[0]]) / np.hypot(*ahead)
-                crowns.append((*(road.line[place] + side * normal + rng.normal(0, 1, 2)), rng.uniform(6.5, 9.5)))
-    crowns += [(*rng.uniform((0, 0), size_hw[::-1]), rng.uniform(5, 7)) for _ in range(int(rng.integers(5, 20)))]
+                crowns.append((*(road.line[place] + side * normal + rng.normal(0, 1, 2)), rng.uniform(7, 10)))
+    crowns += [(*rng.uniform((0, 0), size_hw[::-1]), rng.uniform(6, 8)) for _ in range(int(rng.integers(4, 14)))]
     for x, y, radius in crowns:
         _grow(world, relief, ragged, blocked, (x, y, radius), _CROWNS[leaves[rng.choice(2)]])
     return relief
@@ -436,7 +436,7 @@ def _grow(
     apart = np.hypot(along, across) / radius
     if apart.size == 0 or bool((blocked[where] & (apart < 0.7)).any()):
         return
-    dome = 1 - (apart + 0.1 * ragged[where]) ** 2
+    dome = 1 - (apart + 0.08 * ragged[where]) ** 2
     height = radius * (0.6 + np.sqrt(np.clip(dome, 0, None)))
     on = (dome > 0) & (height > relief[where])
     relief[where][on] = height[on]
@@ -459,16 +459,16 @@ def photograph(world: World, relief: Floats) -> NDArray[np.uint8]:
     leaves = cv2.GaussianBlur(relief, (0, 0), 0.8) + 0.7 * _noise(rng, size_hw, 5, octaves=2)
     slope = cv2.Sobel(leaves, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(leaves, cv2.CV_32F, 0, 1, scale=1 / 8)
     facing = 0.8 + 0.45 * (slope[0] * world.sun.away[0] + slope[1] * world.sun.away[1])
-    sunlight[green] = np.clip(facing, 0.1, 1.5)[green]
+    sunlight[green] = np.clip(facing, 0.3, 1.5)[green]
     direct = rng.normal((0.84, 0.80, 0.74), 0.03).astype(np.float32)
     sky = rng.normal((0.24, 0.27, 0.32), 0.015).astype(np.float32)
     light = world.albedo * (direct * sunlight[:, :, None] + sky)
     haze = rng.uniform(0, 0.12)
     light = light * (1 - haze) + haze * _HAZE
     light *= (rng.uniform(0.87, 1.15) * rng.normal(1, 0.025, 3)).astype(np.float32)
-    light = cv2.GaussianBlur(np.clip(light, 0.0, 1.2), (0, 0), rng.uniform(0.5, 0.8)) ** np.float32(
+    light = cv2.GaussianBlur(np.clip(light, 0.0, 1.2), (0, 0), rng.uniform(0.4, 0.65)) ** np.float32(
         rng.uniform(0.8, 1.1)
     )
-    light += np.float32(rng.uniform(0.008, 0.022)) * rng.standard_normal(light.shape, dtype=np.float32)
+    light += np.float32(rng.uniform(0.006, 0.016)) * rng.standard_normal(light.shape, dtype=np.float32)
     picture: NDArray[np.uint8] = np.round(np.clip(light, 0, 1) * 255).astype(np.uint8)
     return picture

@@ -32,8 +32,8 @@ from pixbox.errors import ConfigError, DataError, Fault, RunError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
 from pixbox.losses import class_weights_from_counts
-from pixbox.models.network import parameter_counts
-from pixbox.models.weights import load_weights
+from pixbox.networks.network import parameter_counts
+from pixbox.networks.weights import load_weights
 from pixbox.tasks.segmentation import SegmentationTask, build_segmentation
 
 log = logging.getLogger("pixbox")
@@ -87,7 +87,7 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
             if outcome.stopped:
                 return outcome
             weights = str(first_stage.path)
-        if not goes_on and weights != "none":
+        if not goes_on:
             log.info("%s", load_weights(prepared.task.network, weights).summary())
         return _fit(prepared, run, resume=goes_on, console=console)
 

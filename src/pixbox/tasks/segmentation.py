@@ -12,8 +12,8 @@ from pixbox.config import Experiment
 from pixbox.labels import LabelMap
 from pixbox.losses import SegmentationLoss, build_loss
 from pixbox.metrics import ConfusionMatrix, predicted_classes
-from pixbox.models.build import build_network
-from pixbox.models.network import SegmentationNetwork
+from pixbox.networks.build import build_network
+from pixbox.networks.network import SegmentationNetwork
 from pixbox.sample import Batch, Placement
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from pixbox.models.encoders import encoder_facts
-from pixbox.models.layers import BinAverage
-from pixbox.models.network import SegmentationNetwork
-from pixbox.models.pspnet import PSPNet
+from pixbox.networks.encoders import encoder_facts
+from pixbox.networks.layers import BinAverage
+from pixbox.networks.network import SegmentationNetwork
+from pixbox.networks.pspnet import PSPNet
 
 
 def test_default_pyramid_and_heads_have_the_paper_widths() -> None:

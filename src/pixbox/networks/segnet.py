@@ -6,7 +6,7 @@ import timm
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixbox.models.layers import conv_norm_relu
+from pixbox.networks.layers import conv_norm_relu
 
 POOLINGS = 5
 STRIDE = 2**POOLINGS

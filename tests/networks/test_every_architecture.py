@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pixbox.models.network import SegmentationNetwork, parameter_counts
+from pixbox.networks.network import SegmentationNetwork, parameter_counts
 
 CLASSES = 3
 

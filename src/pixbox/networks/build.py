@@ -11,13 +11,13 @@ from torch import nn
 
 from pixbox.config import ModelConfig
 from pixbox.errors import ConfigError, Fault, ModelError, did_you_mean
-from pixbox.models import segnet
-from pixbox.models.encoders import EncoderFacts, does_not_fit, encoder_facts
-from pixbox.models.network import IMAGENET_MEAN, IMAGENET_STD, SegmentationNetwork
-from pixbox.models.pspnet import OUTPUT_STRIDE as PSPNET_STRIDE
-from pixbox.models.pspnet import PSPNet
-from pixbox.models.smp import build_smp_body
-from pixbox.models.unet import CLASSIC_STRIDE, ClassicUNet, UNet
+from pixbox.networks import segnet
+from pixbox.networks.encoders import EncoderFacts, does_not_fit, encoder_facts
+from pixbox.networks.network import IMAGENET_MEAN, IMAGENET_STD, SegmentationNetwork
+from pixbox.networks.pspnet import OUTPUT_STRIDE as PSPNET_STRIDE
+from pixbox.networks.pspnet import PSPNet
+from pixbox.networks.smp import build_smp_body
+from pixbox.networks.unet import CLASSIC_STRIDE, ClassicUNet, UNet
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pixbox.config import ModelConfig
-from pixbox.models.build import build_network
-from pixbox.models.network import SegmentationNetwork
+from pixbox.networks.build import build_network
+from pixbox.networks.network import SegmentationNetwork
 
 CLASSES = 3
 SMALL = "mobilenetv3_small_050"

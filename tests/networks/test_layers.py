@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixbox.models.layers import BinAverage, LenientBatchNorm2d, accept_single_values, norm_layer
+from pixbox.networks.layers import BinAverage, LenientBatchNorm2d, accept_single_values, norm_layer
 
 
 @pytest.mark.parametrize("bins", [1, 2, 3, 6])

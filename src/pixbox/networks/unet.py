@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixbox.models.encoders import EncoderFacts, TimmEncoder, does_not_fit
-from pixbox.models.layers import Norm, conv_norm_relu
+from pixbox.networks.encoders import EncoderFacts, TimmEncoder, does_not_fit
+from pixbox.networks.layers import Norm, conv_norm_relu
 
 CLASSIC_LEVELS = 5
 CLASSIC_STRIDE = 2 ** (CLASSIC_LEVELS - 1)

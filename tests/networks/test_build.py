@@ -8,8 +8,8 @@ import torch
 
 from pixbox.config import Architecture, ModelConfig
 from pixbox.errors import ConfigError, ModelError
-from pixbox.models.build import ARCHITECTURES, Option, build_network
-from pixbox.models.encoders import encoder_facts
+from pixbox.networks.build import ARCHITECTURES, Option, build_network
+from pixbox.networks.encoders import encoder_facts
 
 
 def build(architecture: str = "unet", encoder: str | None = "resnet10t", **options: Any) -> Any:

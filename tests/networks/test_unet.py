@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from pixbox.errors import ModelError
-from pixbox.models.encoders import encoder_facts
-from pixbox.models.unet import ClassicUNet, UNet
+from pixbox.networks.encoders import encoder_facts
+from pixbox.networks.unet import ClassicUNet, UNet
 
 
 def test_classic_network_has_the_published_number_of_parameters() -> None:

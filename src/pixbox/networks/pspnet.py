@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixbox.models.encoders import EncoderFacts, TimmEncoder, does_not_fit
-from pixbox.models.layers import BinAverage, conv_norm_relu
+from pixbox.networks.encoders import EncoderFacts, TimmEncoder, does_not_fit
+from pixbox.networks.layers import BinAverage, conv_norm_relu
 
 OUTPUT_STRIDE = 8
 HEAD_CHANNELS = 512

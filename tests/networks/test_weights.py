@@ -15,9 +15,9 @@ from torch import Tensor
 
 from pixbox.config import ModelConfig
 from pixbox.errors import ModelError
-from pixbox.models.build import build_network
-from pixbox.models.network import SegmentationNetwork
-from pixbox.models.weights import load_weights
+from pixbox.networks.build import build_network
+from pixbox.networks.network import SegmentationNetwork
+from pixbox.networks.weights import load_weights
 
 Build = Callable[..., SegmentationNetwork]
 
@@ -232,7 +232,7 @@ def test_offline_mode_of_the_hub_is_respected_without_a_probe(
 ) -> None:
     del empty_cache
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("pixbox.models.weights._answers", lambda _: pytest.fail("the network was asked"))
+    monkeypatch.setattr("pixbox.networks.weights._answers", lambda _: pytest.fail("the network was asked"))
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
         load_weights(unet, "imagenet")
 
@@ -250,7 +250,7 @@ def put_into_cache(cache: Path) -> Path:
 def test_cached_imagenet_weights_need_no_network(
     architecture: str, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pixbox.models.weights._answers", lambda _: pytest.fail("the network was asked"))
+    monkeypatch.setattr("pixbox.networks.weights._answers", lambda _: pytest.fail("the network was asked"))
     state = filled(timm.create_model("resnet10t", pretrained=False))
     save_file(state, put_into_cache(empty_cache))
     network = build_network(ModelConfig(architecture=architecture, encoder="resnet10t", weights="imagenet"), 2)

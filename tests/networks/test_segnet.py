@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from pixbox.models.segnet import PoolingResNetEncoder, PoolingVGGEncoder, SegNet, pool, unpool
+from pixbox.networks.segnet import PoolingResNetEncoder, PoolingVGGEncoder, SegNet, pool, unpool
 
 
 def randomise_norms(module: nn.Module) -> None:

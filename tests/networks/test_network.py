@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixbox.models.network import ParameterCounts, SegmentationNetwork, parameter_counts
+from pixbox.networks.network import ParameterCounts, SegmentationNetwork, parameter_counts
 
 
 class Echo(nn.Module):

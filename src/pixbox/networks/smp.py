@@ -12,8 +12,8 @@ from typing import Any
 import segmentation_models_pytorch as smp
 from torch import nn
 
-from pixbox.models.encoders import EncoderFacts, create, does_not_fit
-from pixbox.models.layers import BinAverage
+from pixbox.networks.encoders import EncoderFacts, create, does_not_fit
+from pixbox.networks.layers import BinAverage
 
 _CLASSES: dict[str, Any] = {
     "unetplusplus": smp.UnetPlusPlus,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pixbox.errors import ModelError
-from pixbox.models.network import SegmentationNetwork
+from pixbox.networks.network import SegmentationNetwork
 
 PROBE_SECONDS = 4.0
 LEAST_SHARE = 0.5
