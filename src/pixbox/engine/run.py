@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from pixbox.checkpoint import RunFolder, read_checkpoint, saved_experiment, write_labels
+from pixbox.checkpoint import RunFolder, find_checkpoint, read_checkpoint, saved_experiment, write_labels
 from pixbox.config import Experiment, FirstStage
 from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet
@@ -71,7 +71,7 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
         )
     elif not resume and is_first_process():
         run.refuse_existing()
-    prepared = _prepare(experiment, console)
+    prepared = _prepare(experiment, console, fresh=not goes_on)
     if is_first_process():
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         write_file(run.config, prepared.experiment.to_yaml())
@@ -81,13 +81,11 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
             log.info("%s", note)
         if warning:
             log.warning("%s", warning)
-        weights = experiment.model.weights
         if experiment.first_stage is not None and not goes_on:
             outcome = _train_first_stage(experiment, experiment.first_stage, first_stage, resume, console)
             if outcome.stopped:
                 return outcome
-            weights = str(first_stage.path)
-        if not goes_on:
+            weights = str(find_checkpoint(first_stage.path))
             log.info("%s", load_weights(prepared.task.network, weights).summary())
         return _fit(prepared, run, resume=goes_on, console=console)
 
@@ -107,8 +105,8 @@ def _fit(prepared: Prepared, run: RunFolder, *, resume: bool, console: Console) 
     return fit(prepared.task, experiment, train, val, run, resume_from=run.last if resume else None, console=console)
 
 
-def _prepare(experiment: Experiment, console: Console) -> Prepared:
-    """Read lists, labels and every mask; build the network."""
+def _prepare(experiment: Experiment, console: Console, *, fresh: bool) -> Prepared:
+    """Read lists, labels and every mask; build the network and, for a fresh run, load its weights."""
     labels = labels_of(experiment)
     splits = read_splits(experiment)
     scan, resized = _scan(splits, labels, console)
@@ -132,6 +130,8 @@ def _prepare(experiment: Experiment, console: Console) -> Prepared:
     ]
     if resized:
         notes.append(f"{len(resized)} masks are resized to their picture's size, the first: {resized[0]}")
+    if fresh:
+        notes.append(load_weights(task.network, experiment.model.weights).summary())
     return Prepared(resolved, labels, splits, task, tuple(notes))
 
 

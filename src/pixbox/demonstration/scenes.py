@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pixbox.demo.world import (
+from pixbox.demonstration.world import (
     BACKGROUND,
     BUILDING,
     MARGIN,

@@ -6,7 +6,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import jaccard_score
 
 from pixbox.config import read_labels
-from pixbox.demo.scenes import draw_scene, write_scenes
+from pixbox.demonstration.scenes import draw_scene, write_scenes
 from pixbox.errors import DataError
 from pixbox.labels import RawMask
 
