@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pixbox.config import Experiment, json_schema, read_experiment
+from pixbox.config import Experiment, complete_experiment, json_schema, read_experiment
 from pixbox.errors import ConfigError, Fault, RunError, did_you_mean
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def train(
 ) -> TrainedRun:
     """Train the experiment of a configuration file, or go on with a run.
 
-    ``source`` is a configuration file or an Experiment, or with ``resume`` a run folder. ``out`` is the run
+    ``source`` is a configuration file or an Experiment (its paths relative to the current folder), or with
+    ``resume`` a run folder. ``out`` is the run
     folder; by default ``runs/<name>`` in the current folder.
 
     Raises:
@@ -219,6 +220,7 @@ def _experiment_and_folder(
     source: str | Path | Experiment, overrides: Overrides | None, out: str | Path | None, resume: bool
 ) -> tuple[Experiment, Path]:
     if isinstance(source, Experiment):
+        source = complete_experiment(source, overrides)
         return source, Path(out) if out is not None else Path("runs") / _dated(source.name)
     source = Path(source)
     if not source.is_dir():

@@ -429,9 +429,23 @@ def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> E
     Raises:
         ConfigError: every fault of the file, its label files and the overrides at once.
     """
-    overrides = overrides or {}
+    return _read(read_document(path), overrides or {})
+
+
+def complete_experiment(experiment: Experiment, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """What ``read_experiment`` makes of a file, for an experiment made in Python.
+
+    Its paths are relative to the current folder.
+
+    Raises:
+        ConfigError: every fault of its label files and the overrides at once.
+    """
+    return _read(Document(experiment.model_dump(mode="json"), folder=Path.cwd()), overrides or {})
+
+
+def _read(document: Document, overrides: Mapping[str, Any]) -> Experiment:
     into_labels = {key: new for key, new in overrides.items() if key.startswith(tuple(f"{k}." for k in _LABELS))}
-    document = override(read_document(path), {key: new for key, new in overrides.items() if key not in into_labels})
+    document = override(document, {key: new for key, new in overrides.items() if key not in into_labels})
     for dotted in _FILES:
         section, key, file = _file_setting(document, dotted)
         if file is not None and (key != "weights" or section[key] not in ("none", "imagenet")):

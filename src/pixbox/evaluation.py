@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pixbox import __version__
 from pixbox.checkpoint import LoadedRun, RunFolder, read_history
 from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, WholeSet, whole_loader, worker_count
@@ -27,6 +26,7 @@ from pixbox.networks.network import parameter_counts
 from pixbox.prediction.predictor import Predictor
 from pixbox.report import Example, SegmentationReport, write_report
 from pixbox.sample import Mask, WholeImage, as_png
+from pixbox.version import __version__
 
 WORST = 12
 """Pictures that the report shows."""

@@ -39,7 +39,7 @@ class Predictor:
             ValueError: the array has another shape or type.
         """
         name, image = ("picture", picture) if isinstance(picture, np.ndarray) else _read(Path(picture))
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"a picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
         fitted, placement = fit_whole(image, self.run.experiment.data)
         logits = self.logits(fitted, placement)
