@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tiny import write_scenes
 
 

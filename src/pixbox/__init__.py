@@ -43,6 +43,7 @@ __all__ = [
     "Model",
     "PixboxError",
     "Segmentation",
+    "__version__",
     "demo",
     "evaluate",
     "load",

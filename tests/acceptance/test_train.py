@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+
 from tiny import draw_scene, experiment, pixbox, write_scenes
 
 
@@ -100,9 +101,7 @@ def test_a_dated_name_makes_a_run_of_its_own(scenes: Path, tmp_path: Path, write
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_resumed_run_equals_uninterrupted_run(scenes: Path, tmp_path: Path, ema: float) -> None:
-    config = experiment(
-        scenes, training__epochs=4, training__save_every=1, training__ema=ema, schedule__warmup_steps=2
-    )
+    config = experiment(scenes, training__epochs=4, training__save_every=1, training__ema=ema, schedule__warmup_steps=2)
     whole = train_here(config, tmp_path / "whole")
     parted = tmp_path / "parted"
     shutil.copytree(tmp_path / "whole", parted)
@@ -186,7 +185,9 @@ def test_resuming_another_network_or_optimizer_is_refused(
 ) -> None:
     config = write_config(experiment(scenes, training__max_steps=1))
     assert pixbox("train", config, "--out", "run", cwd=tmp_path).status == 0
-    refused = pixbox("train", "run", "--resume", "--set", f"{setting}={value}", "--set", "model.options={}", cwd=tmp_path)
+    refused = pixbox(
+        "train", "run", "--resume", "--set", f"{setting}={value}", "--set", "model.options={}", cwd=tmp_path
+    )
     assert refused.status == 2
     assert setting in refused.err
     assert "model.weights=" in refused.err
@@ -285,9 +286,7 @@ def test_validation_every_so_many_steps_and_at_the_end(scenes: Path, tmp_path: P
 def test_accumulated_batches_equal_one_large_batch(scenes: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"training__epochs": 2, "loss__name": "cross_entropy_dice", "optimizer__name": "sgd"}
     large = train_here(experiment(scenes, data__batch_size=4, **settings), tmp_path / "large")
-    small = train_here(
-        experiment(scenes, data__batch_size=1, training__accumulate=4, **settings), tmp_path / "small"
-    )
+    small = train_here(experiment(scenes, data__batch_size=1, training__accumulate=4, **settings), tmp_path / "small")
     one, other = weights(large.run), weights(small.run)
     assert large.steps == small.steps
     for name in one:

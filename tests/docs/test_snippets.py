@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
-def snippets(first_line: str) -> list[pytest.param]:
+def snippets(first_line: str) -> list[Any]:
     """YAML blocks whose first line (comments aside) starts so, each under the name of its page."""
     return [
         pytest.param(block, id=f"{page.name}-{number}")

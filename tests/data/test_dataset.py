@@ -1,0 +1,232 @@
+"""What training and evaluation see: the same pictures from any number of processes, whole ones untouched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pixbox.config import Experiment, read_experiment
+from pixbox.data.cache import open_cache
+from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet, training_loader, whole_loader, worker_count
+from pixbox.data.sampler import EpochIndex, StepSampler
+from pixbox.data.splits import labels_of, read_splits
+from pixbox.errors import DataError
+from pixbox.sample import Mask, Record, WholeImage
+from tiny import SIZE_HW, draw_scene, experiment, write_scenes
+
+VARIED = {
+    "scale": [0.5, 2.0], "rotate": 20, "shear": 5, "flip": 0.5, "flip_vertical": 0.5, "brightness": 0.2,
+    "contrast": 0.2, "saturation": 0.3, "hue": 0.05, "blur": 1.0, "noise": 4.0,
+}  # fmt: skip
+Seen = dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]
+
+
+@pytest.fixture
+def configured(scenes: Path, tmp_path: Path) -> Any:
+    """``configured(data__fit="pad")``: the experiment on the tiny scenes."""
+
+    def configure(**changes: Any) -> Experiment:
+        file = tmp_path / "experiment.yaml"
+        file.write_text(yaml.safe_dump(experiment(scenes, **changes)))
+        return read_experiment(file)
+
+    return configure
+
+
+def reader_of(configured: Experiment, cache: str = "none", folder: Path | None = None) -> SampleReader:
+    splits = read_splits(configured)
+    return SampleReader(labels_of(configured), open_cache(cache, folder, [*splits.train, *splits.val]))
+
+
+def seen_in_training(
+    configured: Experiment, reader: SampleReader, *, workers: int = 0, batch_size: int = 2, accumulate: int = 1
+) -> Seen:
+    """Every sample of two epochs, by epoch and picture."""
+    dataset = TrainingSet(read_splits(configured).train, reader, configured.data, seed=5)
+    per_epoch = len(dataset) // (batch_size * accumulate)
+    sampler = StepSampler(len(dataset), batch_size, accumulate, seed=5, first_step=0, total_steps=2 * per_epoch)
+    seen: Seen = {}
+    for step, window in enumerate(training_loader(dataset, sampler, workers=workers, pin_memory=False)):
+        assert [len(batch) for batch in window] == [batch_size] * accumulate
+        for batch in window:
+            assert batch.images.dtype == batch.targets.dtype == torch.uint8
+            for id_, image, target in zip(batch.ids, batch.images, batch.targets, strict=True):
+                seen[step // per_epoch, id_] = image.numpy(), target.numpy()
+    assert len(seen) == 2 * len(dataset)
+    return seen
+
+
+def assert_same(one: Seen, other: Seen) -> None:
+    assert one.keys() == other.keys()
+    for key, (image, target) in one.items():
+        np.testing.assert_array_equal(image, other[key][0])
+        np.testing.assert_array_equal(target, other[key][1])
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [1, 4])
+def test_training_samples_do_not_depend_on_the_number_of_workers(configured: Any, workers: int) -> None:
+    varied = configured(data__augment=VARIED)
+    alone = seen_in_training(varied, reader_of(varied))
+    assert_same(alone, seen_in_training(varied, reader_of(varied), workers=workers))
+    first, second = (alone[epoch, "images/s0003"][0] for epoch in (0, 1))
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(1, 1), (8, 1), (2, 2), (1, 4)])
+def test_training_samples_do_not_depend_on_how_they_are_grouped(
+    configured: Any, batch_size: int, accumulate: int
+) -> None:
+    varied = configured(data__augment=VARIED)
+    grouped = seen_in_training(varied, reader_of(varied), batch_size=batch_size, accumulate=accumulate)
+    assert_same(seen_in_training(varied, reader_of(varied)), grouped)
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_a_cache_changes_nothing_that_training_sees(configured: Any, tmp_path: Path, cache: str) -> None:
+    varied = configured(data__augment=VARIED)
+    plain = seen_in_training(varied, reader_of(varied))
+    cached = reader_of(varied, cache, tmp_path / "cache")
+    for workers in (0, 2, 0):  # the second pass and the third find what the first has kept
+        assert_same(plain, seen_in_training(varied, cached, workers=workers))
+
+
+def test_a_sample_is_a_window_of_the_asked_size_with_void_where_there_is_no_picture(configured: Any) -> None:
+    wide = configured(data__size=[64, 80], data__augment={})
+    seen = seen_in_training(wide, reader_of(wide))
+    for (_, id_), (image, target) in seen.items():
+        assert image.shape == (3, 64, 80)
+        assert target.shape == (64, 80)
+        picture, mask = draw_scene(int(id_[-4:]))
+        # The scenes are 40 x 56 and nothing is varied: somewhere in the window each lies as it is.
+        rows, columns = np.nonzero(target != 255)
+        bottom, right = rows.max() + 1, columns.max() + 1
+        top, left = bottom - SIZE_HW[0], right - SIZE_HW[1]
+        np.testing.assert_array_equal(image[:, top:bottom, left:right], picture.transpose(2, 0, 1))
+        classes = np.select([mask == 0, mask == 80, mask == 200], [0, 1, 2], 255)
+        np.testing.assert_array_equal(target[top:bottom, left:right], classes)
+        outside = np.ones((64, 80), dtype=bool)
+        outside[top:bottom, left:right] = False
+        assert (target[outside] == 255).all()
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_validation_pictures_are_not_augmented(configured: Any, fit: str) -> None:
+    calm, varied = (
+        configured(data__augment=augment, data__fit=fit, data__val=None, data__val_fraction=0.5)
+        for augment in ({}, VARIED)
+    )
+    sets = [WholeSet(read_splits(each).val, reader_of(each), each) for each in (calm, varied)]
+    assert len(sets[0]) == 4
+    for index in range(4):
+        one, other = (whole[index] for whole in sets)
+        np.testing.assert_array_equal(one.image, other.image)
+        picture, mask = draw_scene(int(one.id[-4:]))
+        np.testing.assert_array_equal(other.original, picture)
+        if fit == "crop":
+            np.testing.assert_array_equal(other.image, picture)
+        assert isinstance(other.target, Mask)
+        np.testing.assert_array_equal(
+            other.target.classes, np.select([mask == 0, mask == 80, mask == 200], [0, 1, 2], 255)
+        )
+
+
+def test_a_center_cut_has_the_asked_size_whatever_training_resized_to(configured: Any) -> None:
+    cut = configured(data__size=[40, 40], data__base_size=112, evaluation__crop="center")
+    item = WholeSet(read_splits(cut).val, reader_of(cut), cut)[0]
+    picture, _ = draw_scene(int(item.id[-4:]))
+    np.testing.assert_array_equal(item.image, picture[:, 8:48])
+    assert item.placement.original_hw == item.placement.content_hw == (40, 40)
+
+
+def test_every_process_sees_its_share_of_the_whole_set_once(configured: Any) -> None:
+    plain = configured()
+    whole = WholeSet(read_splits(plain).val, reader_of(plain), plain)
+    shares = [[item.id for item in whole_loader(whole, rank=rank, world=3, workers=rank)] for rank in range(3)]
+    assert [len(share) for share in shares] == [2, 2, 1]
+    assert sorted(sum(shares, [])) == sorted(record.id for record in whole.records)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_picture_comes_as_its_fault_and_the_others_as_they_are(tmp_path: Path, workers: int) -> None:
+    data = write_scenes(tmp_path / "data", train=4, val=3)
+    for name in ("s1001", "s0002"):
+        file = data / f"images/{name}.png"
+        file.write_bytes(file.read_bytes()[:200])
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(experiment(data)))
+    plain = read_experiment(tmp_path / "c.yaml")
+    reader = SampleReader(labels_of(plain), open_cache("none", None))
+    splits = read_splits(plain)
+    items: list[Any] = list(whole_loader(WholeSet(splits.val, reader, plain), workers=workers))
+    assert [type(item) for item in items] == [WholeImage, DataError, WholeImage]
+    assert items[1].faults[0].where == str(data / "images/s1001.png")
+    dataset = TrainingSet(splits.train, reader, plain.data, seed=0)
+    sampler = StepSampler(4, 4, 1, seed=0, first_step=0, total_steps=1)
+    (window,) = training_loader(dataset, sampler, workers=workers, pin_memory=False)
+    assert isinstance(window, DataError)
+    assert window.faults[0].where == str(data / "images/s0002.png")
+
+
+@pytest.mark.parametrize("mask_hw", [(20, 28), (80, 112), (30, 42), (100, 140)])
+def test_a_mask_of_another_resolution_is_resized_to_the_nearest_label(
+    configured: Any, tmp_path: Path, mask_hw: tuple[int, int]
+) -> None:
+    values = np.random.default_rng(0).choice(np.array([0, 80, 200, 255], dtype=np.uint8), mask_hw)
+    Image.fromarray(draw_scene(0)[0]).save(tmp_path / "p.png")
+    Image.fromarray(values).save(tmp_path / "m.png")
+    reader = SampleReader(labels_of(configured()), open_cache("none", None))
+    target = reader.read(Record("p", tmp_path / "p.png", tmp_path / "m.png")).target
+    assert isinstance(target, Mask)
+    by_pillow = np.array(Image.fromarray(values).resize(SIZE_HW[::-1], Image.Resampling.NEAREST))
+    expected = np.select([by_pillow == 0, by_pillow == 80, by_pillow == 200], [0, 1, 2], 255)
+    np.testing.assert_array_equal(target.classes, expected)
+    if mask_hw == (20, 28):
+        by_hand = np.repeat(np.repeat(values, 2, axis=0), 2, axis=1)
+        np.testing.assert_array_equal(by_pillow, by_hand)
+
+
+def test_a_training_set_says_what_it_does(configured: Any) -> None:
+    varied = configured(data__augment=VARIED)
+    told = repr(TrainingSet(read_splits(varied).train, reader_of(varied), varied.data, seed=0))
+    for part in ("8 pictures", "32 x 48", "crop", "rotate=20", "hue=0.05"):
+        assert part in told
+
+
+def test_a_sample_is_a_pure_function_of_seed_epoch_and_index(configured: Any) -> None:
+    varied = configured(data__augment=VARIED)
+    records, reader = read_splits(varied).train, reader_of(varied)
+    one, same, other = (TrainingSet(records, reader, varied.data, seed) for seed in (1, 1, 2))
+    key = EpochIndex(3, 2)
+    one[EpochIndex(0, 0)]  # what was read before does not matter
+    np.testing.assert_array_equal(one[key].image, same[key].image)
+    assert (one[key].image != other[key].image).any()
+    assert (one[key].image != one[EpochIndex(4, 2)].image).any()
+
+
+@pytest.mark.parametrize(
+    ("cores", "on_gpu", "pictures", "expected"),
+    [
+        (1, False, 100, 1),
+        (2, False, 100, 1),
+        (6, False, 100, 3),
+        (64, False, 100, 4),
+        (1, True, 100, 1),
+        (8, True, 100, 7),
+        (64, True, 100, 16),
+        (64, True, 3, 3),
+        (64, False, 1, 1),
+    ],
+)
+def test_automatic_workers_leave_cores_to_the_network_and_do_not_outnumber_the_pictures(
+    monkeypatch: pytest.MonkeyPatch, cores: int, on_gpu: bool, pictures: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert worker_count("auto", on_gpu=on_gpu, pictures=pictures) == expected
+    assert worker_count(7, on_gpu=on_gpu, pictures=pictures) == 7
