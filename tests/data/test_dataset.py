@@ -151,7 +151,7 @@ def test_every_process_sees_its_share_of_the_whole_set_once(configured: Any) -> 
     whole = WholeSet(read_splits(plain).val, reader_of(plain), plain)
     shares = [[item.id for item in whole_loader(whole, rank=rank, world=3, workers=rank)] for rank in range(3)]
     assert [len(share) for share in shares] == [2, 2, 1]
-    assert sorted(sum(shares, [])) == sorted(record.id for record in whole.records)
+    assert sorted(id_ for share in shares for id_ in share) == sorted(record.id for record in whole.records)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
