@@ -19,7 +19,7 @@ SIZE_HW = (40, 56)
 
 
 def draw_scene(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """A bright disk and a dark bar on noisy ground: (40, 56, 3) picture and its grey mask with a strip of void (255)."""
+    """A bright disk and a dark bar on noisy ground: (40, 56, 3) picture and its grey mask with void (255)."""
     rng = np.random.default_rng(index)
     rows, columns = np.mgrid[: SIZE_HW[0], : SIZE_HW[1]]
     mask = np.full(SIZE_HW, CLASSES["ground"], dtype=np.uint8)

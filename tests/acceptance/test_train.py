@@ -202,7 +202,7 @@ def test_resuming_nothing_is_refused(scenes: Path, tmp_path: Path, write_config:
 
 def test_an_unknown_mask_value_stops_before_the_first_step(tmp_path: Path, write_config: Any) -> None:
     data = write_scenes(tmp_path / "data")
-    picture, mask = draw_scene(3)
+    _, mask = draw_scene(3)
     mask[7, 9] = 21
     mask[30, 2:5] = 21
     Image.fromarray(mask).save(data / "masks/s0003.png")
