@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pixbox.config import Experiment, complete_experiment, json_schema, read_experiment
 from pixbox.errors import ConfigError, Fault, RunError, did_you_mean
+from pixbox.launch import is_first_process
 
 if TYPE_CHECKING:
     # Torch and Lightning take seconds to import; each verb imports what it needs.
@@ -237,6 +238,6 @@ def _experiment_and_folder(
 
 def _dated(name: str) -> str:
     # The processes that a distributed launch starts beside the first must find its folder.
-    started = os.environ.get("PIXBOX_STARTED") if "LOCAL_RANK" in os.environ else None
+    started = None if is_first_process() else os.environ.get("PIXBOX_STARTED")
     os.environ["PIXBOX_STARTED"] = started or time.strftime("%Y%m%d-%H%M%S")
     return name.replace("{time}", os.environ["PIXBOX_STARTED"])

@@ -9,12 +9,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from pixbox.launch import is_first_process
 
 # Typer carries its own copy of click under a private name; this is the parent of all its complaints about usage.
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -94,6 +93,8 @@ def train(
     from pixbox import api
 
     run = api.train(source, _overrides(overrides), out=out, resume=resume)
+    if not is_first_process():
+        return
     if as_json:
         _print_json(
             {
@@ -229,7 +230,7 @@ def main() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("pixbox").addHandler(handler)
-    logging.getLogger("pixbox").setLevel(logging.INFO)
+    logging.getLogger("pixbox").setLevel(logging.INFO if is_first_process() else logging.ERROR)
     from pixbox.errors import PixboxError
 
     try:
@@ -280,7 +281,7 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    console: Console = Console(stderr=True)
+    console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -23,7 +23,6 @@ from pixbox.data.splits import Splits, labels_of, read_splits
 from pixbox.engine.trainer import (
     TrainingOutcome,
     fit,
-    is_first_process,
     quiet_lightning,
     resolve_devices,
     resolve_precision,
@@ -31,6 +30,7 @@ from pixbox.engine.trainer import (
 from pixbox.errors import ConfigError, DataError, Fault, RunError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
+from pixbox.launch import is_first_process
 from pixbox.losses import class_weights_from_counts
 from pixbox.networks.network import parameter_counts
 from pixbox.networks.weights import load_weights
