@@ -19,8 +19,8 @@ import pixbox
 from tiny import SIZE_HW, draw_scene, experiment
 
 PUBLIC = [
-    "__version__", "Experiment", "LabelMap", "Model", "PixboxError", "Segmentation", "demo", "evaluate", "load", "models", "predict",
-    "read_experiment", "schema", "train",
+    "__version__", "Experiment", "LabelMap", "Model", "PixboxError", "Segmentation", "demo", "evaluate", "load",
+    "models", "predict", "read_experiment", "schema", "train",
 ]  # fmt: skip
 VERBS = ["demo", "evaluate", "load", "models", "predict", "schema", "train"]
 
