@@ -179,7 +179,7 @@ def predict(
         if name not in EXTRAS:
             raise ConfigError(f'"{name}" cannot be saved. {did_you_mean(name, EXTRAS)}', where="--save")
     given = [pictures] if isinstance(pictures, str | Path) else pictures
-    found = find_pictures([Path(picture) for picture in given])
+    found = find_pictures([Path(picture) for picture in given], Path(out))
     paths = output_paths(found, Path(out), save)
     masks, failed = predict_files(Predictor(load_run(Path(source), overrides)), paths, save, progress)
     return PredictedFiles(masks, tuple(failed))

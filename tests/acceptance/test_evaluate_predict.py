@@ -373,6 +373,19 @@ def test_a_picture_is_never_overwritten_by_its_mask(run: Path, tmp_path: Path, c
         assert photo.read_bytes() == before
 
 
+def test_results_inside_the_folder_of_pictures_are_no_pictures_the_next_time(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "sub/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(draw_scene(1)[0]).save(tmp_path / name)
+    for _ in range(2):
+        done = command("predict", run, ".", "--out", "sub/masks", "--save", "overlay", "--json")
+        assert done.status == 0, done.err
+        assert done.json["masks"] == {"a.png": "sub/masks/a.png", "sub/b.png": "sub/masks/sub/b.png"}
+
+
 def test_a_mask_and_the_extra_of_another_picture_do_not_share_a_file(run: Path, tmp_path: Path, command: Any) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -13,10 +13,11 @@ from pixbox.prediction.predictor import Predictor
 from pixbox.sample import extra_file
 
 
-def find_pictures(inputs: Sequence[Path]) -> dict[Path, Path]:
+def find_pictures(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
     """The pictures that files and folders stand for, each with its path relative to the folder that was named.
 
-    Folders are searched through all levels. Sorted; every picture once.
+    Folders are searched through all levels, but not in ``out``: what an earlier prediction wrote there is no
+    input. Sorted; every picture once.
 
     Raises:
         DataError: an input does not exist, or a folder holds no picture.
@@ -24,7 +25,7 @@ def find_pictures(inputs: Sequence[Path]) -> dict[Path, Path]:
     found: dict[Path, Path] = {}
     for given in inputs:
         if given.is_dir():
-            pictures = [path for path in given.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+            pictures = _search(given, out)
             if not pictures:
                 raise DataError(
                     f"no picture in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})", where=str(given)
@@ -35,6 +36,18 @@ def find_pictures(inputs: Sequence[Path]) -> dict[Path, Path]:
         else:
             raise DataError("no such file or folder", where=str(given))
     return dict(sorted(found.items()))
+
+
+def _search(folder: Path, out: Path) -> list[Path]:
+    inside, root = out.resolve(), folder.resolve()
+    results = folder / inside.relative_to(root) if inside != root and inside.is_relative_to(root) else None
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not (results is not None and path.is_relative_to(results))
+    ]
 
 
 def output_paths(pictures: Mapping[Path, Path], out: Path, extras: Sequence[str]) -> dict[Path, Path]:
