@@ -55,6 +55,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     # Importing pixbox must stay cheap: each public name loads its home on first use.
     if name not in _HOME:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -319,8 +320,11 @@ class TrainingConfig(Section):
     patience: Annotated[
         int, Field(ge=0, description="Stop after so many validations without a better value; 0: never.")
     ] = 0
-    evaluate_every: Annotated[IntervalField, Field(description='Validate every so many epochs, or "500 steps".')] = (
-        Interval(1)
+    evaluate_every: IntervalField = Field(
+        default_factory=partial(Interval, 1),
+        # The schema's default is what one writes, not what it is read as.
+        json_schema_extra={"default": 1},
+        description='Validate every so many epochs, or "500 steps".',
     )
     save_every: Annotated[
         int, Field(ge=0, description="Keep a checkpoint every so many epochs; 0: only last and best.")
@@ -334,7 +338,7 @@ class TrainingConfig(Section):
         BeforeValidator(lambda value: str(value) if type(value) is int else value),
         WithJsonSchema({"enum": ["auto", "32", "bf16", "16", 32, 16]}),
         Field(
-            description="Number format of the arithmetic; `auto`: bf16 where the hardware computes it natively, else 32."
+            description="Number format of the arithmetic; `auto`: bf16 where the hardware computes it natively, else 16 on a GPU and 32 on a CPU."
         ),
     ] = "auto"
     accumulate: Annotated[Count, Field(description="Batches whose gradients make one step.")] = 1

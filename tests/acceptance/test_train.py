@@ -176,21 +176,34 @@ def test_resuming_a_finished_run_changes_nothing_and_more_epochs_go_on(scenes: P
     assert "new total" in (more.run / "train.log").read_text()
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [("model.architecture", "unet"), ("optimizer.name", "sgd")],
-)
-def test_resuming_another_network_or_optimizer_is_refused(
-    scenes: Path, tmp_path: Path, write_config: Any, setting: str, value: str
+def test_resuming_another_network_or_optimizer_is_refused_and_harms_nothing(scenes: Path, tmp_path: Path) -> None:
+    import pixbox as px
+
+    train_here(experiment(scenes), tmp_path)
+    changes = {"model.options": {"base_channels": 8}, "optimizer.name": "sgd", "loss.class_weights": "enet"}
+    with pytest.raises(px.PixboxError) as refused:
+        px.train(tmp_path / "run", changes, resume=True)
+    for part in (*changes, "base_channels", "model.weights="):
+        assert part in str(refused.value)
+    assert px.train(tmp_path / "run", {"training.epochs": 3}, resume=True).epochs == 3
+
+
+def test_resuming_with_another_batch_size_warns_that_it_is_not_exact(
+    scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = write_config(experiment(scenes, training__max_steps=1))
-    assert pixbox("train", config, "--out", "run", cwd=tmp_path).status == 0
-    refused = pixbox(
-        "train", "run", "--resume", "--set", f"{setting}={value}", "--set", "model.options={}", cwd=tmp_path
-    )
-    assert refused.status == 2
-    assert setting in refused.err
-    assert "model.weights=" in refused.err
+    train_here(experiment(scenes), tmp_path)
+    resumed = train_here(experiment(scenes, data__batch_size=1), tmp_path, "--resume")
+    assert resumed.steps == 16
+    assert "An epoch had 4 steps and now has 8" in caplog.text
+
+
+def test_masks_that_are_all_ignored_are_refused(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "data", train=2, val=1)
+    for index in (0, 1):
+        Image.fromarray(np.full((40, 56), 255, dtype=np.uint8)).save(data / f"masks/s000{index}.png")
+    with pytest.raises(Exception, match="nothing to learn"):
+        train_here(experiment(data), tmp_path)
+    assert not (tmp_path / "run").exists()
 
 
 def test_resuming_nothing_is_refused(scenes: Path, tmp_path: Path, write_config: Any) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pixbox.config import Experiment, read_labels
+from pixbox.config import Experiment, Interval, read_labels
 from pixbox.demonstration.scenes import write_scenes
 
-_COUNTS = {"train": 64, "val": 8, "test": 16}
+_COUNTS = {"train": 96, "val": 8, "test": 16}
 
 
 def write_demo_scenes(folder: Path, seed: int) -> None:
@@ -28,11 +28,15 @@ def demo_experiment(scenes: Path, seed: int) -> Experiment:
                 "labels": read_labels(scenes / "labels.yaml"),
                 "size": (160, 160),
                 "augment": {"flip": 0.5, "flip_vertical": 0.5},
-                "batch_size": 8,
+                "batch_size": 4,
             },
-            "model": {"architecture": "unet", "encoder": "resnet18"},
+            "model": {
+                "architecture": "unet",
+                "encoder": "resnet10t",
+                "options": {"decoder_channels": [96, 64, 48, 24, 8]},
+            },
             "optimizer": {"lr": 3e-3},
-            "schedule": {"name": "onecycle"},
-            "training": {"epochs": 24, "evaluate_every": 8, "seed": seed},
+            "schedule": {"name": "onecycle", "peak": 0.25},
+            "training": {"epochs": 20, "evaluate_every": Interval(5), "seed": seed},
         }
     )

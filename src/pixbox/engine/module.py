@@ -9,7 +9,7 @@ processes, must be known before the first gradient is computed.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -249,6 +249,7 @@ class TrainingModule(pl.LightningModule):
         progress = self.progress
         position = Position(progress.step, self.plan.epoch_of(progress.step), progress.metrics)
         checkpoint["pixbox"] = describe_run(self.experiment, self.task.labels, position)
+        checkpoint["plan"] = asdict(self.plan)
         checkpoint["progress"] = progress.to_plain()
         checkpoint["plateau"] = self.plateau.state_dict()
         figures = self.train_figures

@@ -41,7 +41,7 @@ log = logging.getLogger("pixbox")
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a training needs, checked: nothing after this can fail because of the user's files."""
+    """All that a training needs: lists, labels and every mask are checked, the network is built."""
 
     experiment: Experiment
     labels: LabelMap
@@ -62,9 +62,8 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
     run = RunFolder(folder)
     first_stage = RunFolder(folder / "first_stage")
     goes_on = resume and run.last.is_file()
-    warning = ""
     if goes_on:
-        experiment, warning = _check_resumable(experiment, run)
+        experiment = _check_resumable(experiment, run)
     elif resume and not (experiment.first_stage is not None and first_stage.last.is_file()):
         raise RunError(
             "there is nothing to resume (no checkpoints/last.ckpt)", where=str(folder), hint="Start without --resume."
@@ -79,8 +78,6 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
     with _log_file(run.log if is_first_process() else None):
         for note in prepared.notes:
             log.info("%s", note)
-        if warning:
-            log.warning("%s", warning)
         if experiment.first_stage is not None and not goes_on:
             outcome = _train_first_stage(experiment, experiment.first_stage, first_stage, resume, console)
             if outcome.stopped:
@@ -167,6 +164,8 @@ def _scan(splits: Splits, labels: LabelMap, console: Console) -> tuple[MaskScan,
                 faults += error.faults
     if faults:
         raise DataError(faults)
+    if scans[0].pixels.sum() == 0:
+        raise DataError("every pixel of the training masks is ignored: there is nothing to learn", where="data.train")
     return scans[0], scans[0].resized + scans[1].resized
 
 
@@ -174,31 +173,36 @@ def _show(bar: Progress, task: TaskID, before: int, done: int) -> None:
     bar.update(task, completed=before + done)
 
 
-def _check_resumable(experiment: Experiment, run: RunFolder) -> tuple[Experiment, str]:
-    """The experiment to go on with, and a warning if it has another length.
-
-    What the checkpoint has fixed cannot change.
-    """
+def _check_resumable(experiment: Experiment, run: RunFolder) -> Experiment:
+    """The experiment to go on with; what the checkpoint has fixed cannot change."""
     content = read_checkpoint(run.last)
     saved = saved_experiment(run.last, content["pixbox"]["experiment"])
-    for what, old, new in (
+    fixed_settings = (
         ("model.architecture", saved.model.architecture, experiment.model.architecture),
         ("model.encoder", saved.model.encoder, experiment.model.encoder),
+        ("model.options", saved.model.options, experiment.model.options),
+        ("model.freeze_encoder", saved.model.freeze_encoder, experiment.model.freeze_encoder),
         ("optimizer.name", saved.optimizer.name, experiment.optimizer.name),
-        ("classes", saved.data.labels, labels_of(experiment)),
-    ):
-        if old != new:
-            shown = "" if what == "classes" else f" ({old} there, {new} here)"
-            raise RunError(
-                f"{what} differs from the run's{shown}: that is another run, not its continuation",
-                where=str(run.path),
-                hint=f"Start a new one from these weights: --set model.weights={run.path} --out FOLDER",
-            )
-    then, now = saved.training.epochs, experiment.training.epochs
-    warning = f"The run was planned for {then} epochs and now has {now}: the learning rate follows the new total."
+        (
+            "optimizer.decay_norm_and_bias",
+            saved.optimizer.decay_norm_and_bias,
+            experiment.optimizer.decay_norm_and_bias,
+        ),
+        ("loss.name", saved.loss.name, experiment.loss.name),
+        ("loss.class_weights", saved.loss.class_weights, experiment.loss.class_weights),
+    )
+    changed = [f"{name} ({old} there, {new} here)" for name, old, new in fixed_settings if old != new]
+    if saved.data.labels != labels_of(experiment):
+        changed.append("the label map")
+    if changed:
+        raise RunError(
+            f"differs from the run in {', '.join(changed)}: that is another run, not its continuation",
+            where=str(run.path),
+            hint=f"Start a new one from these weights: --set model.weights={run.path} --out FOLDER",
+        )
+    # Timed or looked up on this machine, `auto` may come to something else than it did there.
     fixed = {"precision": saved.training.precision} if experiment.training.precision == "auto" else {}
-    resumed = experiment.model_copy(update={"training": experiment.training.model_copy(update=fixed)})
-    return resumed, warning if then != now else ""
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update=fixed)})
 
 
 def _train_first_stage(

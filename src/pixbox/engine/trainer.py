@@ -106,7 +106,7 @@ def fit(
         callbacks=callbacks,
         plugins=[WholeFileIO()],
     )
-    first_step = 0 if resume_from is None else int(read_checkpoint(resume_from)["progress"]["step"])
+    first_step = 0 if resume_from is None else _resume_at(read_checkpoint(resume_from), plan)
     if first_step < plan.total_steps:
         loaders = Loaders(train, val, experiment, plan, first_step, on_gpu=accelerator != "cpu")
         with stop_signals(module):
@@ -133,6 +133,25 @@ def fit(
         seconds=time.monotonic() - began,
         stopped=stopped,
     )
+
+
+def _resume_at(content: Mapping[str, Any], plan: TrainingPlan) -> int:
+    """The step that a checkpoint has reached; warns where the rest will not be what it would have been."""
+    saved = TrainingPlan(**content["plan"])
+    if saved.steps_per_epoch != plan.steps_per_epoch:
+        log.warning(
+            "An epoch had %d steps and now has %d (other pictures, batches or processes): the run goes on at its step, "
+            "but not exactly.",
+            saved.steps_per_epoch,
+            plan.steps_per_epoch,
+        )
+    if saved.total_steps != plan.total_steps:
+        log.warning(
+            "The run was planned for %d steps and now has %d: the learning rate follows the new total.",
+            saved.total_steps,
+            plan.total_steps,
+        )
+    return int(content["progress"]["step"])
 
 
 class Loaders(pl.LightningDataModule):
