@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,10 @@ import pytest
 import yaml
 
 from tiny import write_scenes
+
+
+# One thread a process, set before torch is imported: the pools of several test processes would fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,6 @@ def demo_experiment(scenes: Path, seed: int) -> Experiment:
             },
             "optimizer": {"lr": 3e-3},
             "schedule": {"name": "onecycle", "peak": 0.25},
-            "training": {"epochs": 20, "evaluate_every": Interval(5), "seed": seed},
+            "training": {"epochs": 15, "evaluate_every": Interval(5), "seed": seed},
         }
     )
