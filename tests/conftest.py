@@ -10,7 +10,6 @@ import yaml
 
 from tiny import write_scenes
 
-
 # One thread a process, set before torch is imported: the pools of several test processes would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
