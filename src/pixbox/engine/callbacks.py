@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from pixbox.checkpoint import RunFolder, read_history
@@ -217,9 +217,9 @@ class ProgressBar(Callback):
         if trainer.is_global_zero and self.console.is_terminal:
             self.bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
+                # No bar: in 80 columns the figures need the room.
+                TaskProgressColumn(),
+                TimeRemainingColumn(compact=True),
                 TextColumn("{task.fields[figures]}"),
                 console=self.console,
                 transient=True,
@@ -248,8 +248,8 @@ class ProgressBar(Callback):
                 completed=module.progress.step,
                 description=f"epoch {1 + (module.progress.step - 1) // plan.steps_per_epoch}"
                 f"/{math.ceil(plan.total_steps / plan.steps_per_epoch)}",
-                figures=f"loss {figures.loss:.4f}  accuracy {shares['train/pixel_accuracy'] or 0:.3f}  "
-                f"mIoU {shares['train/miou'] or 0:.3f}  batch {figures.batch_seconds / figures.steps:.2f}s  "
+                figures=f"loss {figures.loss:.4f} accuracy {shares['train/pixel_accuracy'] or 0:.3f} "
+                f"mIoU {shares['train/miou'] or 0:.3f} batch {figures.batch_seconds / figures.steps:.2f}s "
                 f"data {figures.data_seconds / figures.steps:.2f}s",
             )
 
