@@ -65,7 +65,7 @@ class Schedule(Callback):
         trainer.val_check_batch = 1 if due else plan.total_steps + 1
         if not due and (step % plan.steps_per_epoch == 0 or step == plan.total_steps):
             self._end_of_stretch(trainer, module)
-        if module.stop_asked:
+        if module.stop_agreed:
             self._save(trainer, self.run.last)
             raise StoppedByUser
 

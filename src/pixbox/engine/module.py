@@ -95,7 +95,8 @@ class TrainingModule(pl.LightningModule):
         self.val_loss_sums = torch.zeros(0)
         self.val_images = 0
         self.val_metrics: SegmentationMetrics | None = None
-        self.stop_asked = False
+        self.stop_asked = False  # of this process; `stop_agreed`: known to all, at the same step
+        self.stop_agreed = False
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -173,7 +174,7 @@ class TrainingModule(pl.LightningModule):
         weights = torch.stack([self.task.loss_weights(batch) for batch in window]).sum(dim=0)
         message = torch.cat([weights.float(), torch.tensor([float(self.stop_asked)], device=weights.device)])
         message = self.trainer.strategy.reduce(message, reduce_op="sum")
-        self.stop_asked = bool(message[-1] > 0)
+        self.stop_agreed = bool(message[-1] > 0)
         return message[:-1]
 
     def _not_a_number(self, value: float, window: list[Batch]) -> TrainingError:

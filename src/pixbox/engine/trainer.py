@@ -238,7 +238,7 @@ class WholeFileIO(CheckpointIO):
 
 @contextmanager
 def stop_signals(module: TrainingModule) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends training after the present step; a second one at once."""
+    """The first Ctrl-C or SIGTERM ends training after the next step, on all processes alike; a second one at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -247,7 +247,7 @@ def stop_signals(module: TrainingModule) -> Iterator[None]:
         if module.stop_asked:
             raise KeyboardInterrupt
         module.stop_asked = True
-        log.warning("Stopping after this step (or validation); press Ctrl-C again to stop at once.")
+        log.warning("Stopping after the next step (or validation); press Ctrl-C again to stop at once.")
 
     former: Mapping[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
