@@ -148,7 +148,9 @@ class Journal(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         assert isinstance(module, TrainingModule)
-        if self.writer is not None and len(self.pictures) < GRID_ROWS:
+        # Spread over the set: neighbours in a list are often neighbours in a film.
+        spread = max(1, int(trainer.num_val_batches[0]) // GRID_ROWS)
+        if self.writer is not None and batch_idx % spread == 0 and len(self.pictures) < GRID_ROWS:
             self.pictures.append(_grid_row(module, batch, outputs))
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
