@@ -15,11 +15,13 @@ class Fault:
         where: a file, a file and line (``road.yaml:14``) or an option (``--set optimizer.lr=x``); may be empty.
         what: what is wrong and what was found, in one sentence.
         hint: what to do about it; may be empty.
+        code: of ``data.findings.CODES`` where a file of the data is at fault; else empty.
     """
 
     where: str
     what: str
     hint: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
@@ -29,8 +31,8 @@ class Fault:
 class PixboxError(Exception):
     """The user's input cannot be used; the command line prints it without a traceback and exits with status 2."""
 
-    def __init__(self, what: str | Sequence[Fault], *, where: str = "", hint: str = "") -> None:
-        self.faults: tuple[Fault, ...] = (Fault(where, what, hint),) if isinstance(what, str) else tuple(what)
+    def __init__(self, what: str | Sequence[Fault], *, where: str = "", hint: str = "", code: str = "") -> None:
+        self.faults: tuple[Fault, ...] = (Fault(where, what, hint, code),) if isinstance(what, str) else tuple(what)
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
     def __reduce__(self) -> tuple[type[PixboxError], tuple[tuple[Fault, ...]]]:
