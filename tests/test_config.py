@@ -322,7 +322,7 @@ def test_schema_accepts_what_the_reader_accepts() -> None:
     every = schema["$defs"]["ScheduleConfig"]["properties"]["every"]["anyOf"]
     assert {"type": "integer", "minimum": 1} in [form for part in every for form in part.get("anyOf", [part])]
     label_class = schema["$defs"]["LabelClass"]["properties"]
-    assert {"name", "value", "values", "color", "colors"} == set(label_class)
+    assert {"name", "value", "values", "color", "colors", "aliases"} == set(label_class)
     forms = schema["$defs"]["LabelMap"]["properties"]["classes"]["items"]["anyOf"]
     assert {"type": "string", "minLength": 1} in forms
     assert 32 in schema["$defs"]["TrainingConfig"]["properties"]["precision"]["enum"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+
+from pixbox.data.findings import Findings
+from pixbox.sample import Record
 
 CLASSES = {"ground": 0, "disk": 80, "bar": 200}
 SIZE_HW = (40, 56)
@@ -94,3 +98,15 @@ def pixbox(*arguments: str | Path, cwd: Path, timeout: float = 300) -> Finished:
         cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def strictly(read_records: Callable[[Path, Any, Findings], list[Record]]) -> Callable[[Path, Any], list[Record]]:
+    """A format's reader that raises what it finds to be wrong, as training does."""
+
+    def read(root: Path, source: Any) -> list[Record]:
+        findings = Findings()
+        records = read_records(root, source, findings)
+        findings.raise_errors()
+        return records
+
+    return read

@@ -30,8 +30,11 @@ from pixbox.documents import Document, override, read_document, to_yaml, validat
 from pixbox.errors import ConfigError, Fault
 from pixbox.labels import LabelMap
 
-Task = Literal["segmentation"]
-Format = Literal["list", "folders", "voc", "cityscapes", "ade20k", "coco-stuff", "ccp"]
+Task = Literal["segmentation", "detection", "classification"]
+Format = Literal[
+    "list", "folders", "voc", "cityscapes", "ade20k", "coco-stuff", "ccp", "coco", "yolo", "labelme", "cvat",
+    "label-studio", "objects", "voc-boxes", "box-list", "imagefolder",
+]  # fmt: skip
 Architecture = Literal[
     "unet", "unet_classic", "segnet", "pspnet", "unetplusplus", "manet", "linknet", "fpn", "pan",
     "deeplabv3", "deeplabv3plus", "upernet", "segformer", "dpt",
@@ -46,6 +49,7 @@ MONITORED = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+PositiveNumber = Annotated[float, Field(gt=0)]
 SizeHW = Annotated[tuple[Count, Count], Field(strict=False)]
 Range = Annotated[tuple[float, float], Field(strict=False)]
 
@@ -98,12 +102,25 @@ class FolderPair(Section):
     )
 
 
+class AnnotatedFolder(Section):
+    """Where the pictures of one split and the files that describe their objects lie, below ``data.root``."""
+
+    images: Annotated[str, Field(description="Folder of pictures.")]
+    annotations: Annotated[str, Field(description="The annotation file, or the folder of annotation files.")]
+    ids: Annotated[str | None, Field(description="A file that lists the stems to use, one a line; all if not set.")] = (
+        None
+    )
+
+
 def _kind_of_source(value: Any) -> str:
+    if isinstance(value, AnnotatedFolder) or (isinstance(value, dict) and "annotations" in value):
+        return "annotated"
     return "folders" if isinstance(value, dict | FolderPair) else "name"
 
 
 SplitSource = Annotated[
-    Annotated[str, Tag("name")] | Annotated[FolderPair, Tag("folders")], Discriminator(_kind_of_source)
+    Annotated[str, Tag("name")] | Annotated[FolderPair, Tag("folders")] | Annotated[AnnotatedFolder, Tag("annotated")],
+    Discriminator(_kind_of_source),
 ]
 
 
@@ -172,6 +189,16 @@ class DataConfig(Section):
         list[str],
         Field(description="Picture ids (paths below `root` without suffix) or patterns with * to leave out."),
     ] = []
+    bands: Annotated[
+        Annotated[tuple[Count, Count, Count], Field(strict=False)] | None,
+        Field(description="Which bands of the picture files become red, green and blue, from 1: [4, 3, 2]."),
+    ] = None
+    value_range: Annotated[
+        Range | None,
+        Field(
+            description="Pixel numbers that become black and white: [0, 3000]; for 16-bit, 32-bit and float pictures."
+        ),
+    ] = None
     size: Annotated[SizeHW, Field(description="Height and width that the network sees in training, pixels.")] = (
         512,
         512,
@@ -208,6 +235,8 @@ class DataConfig(Section):
             raise ValueError("write `val` or `val_fraction`, not both")
         if self.base_size is not None and self.fit != "crop":
             raise ValueError(f"base_size has no meaning with `fit: {self.fit}`, which resizes to `size`")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError("value_range must be ascending")
         return self
 
 
@@ -230,6 +259,25 @@ class ModelConfig(Section):
     options: Annotated[
         dict[str, Any], Field(description="The architecture's own parameters; `pixbox models` lists them.")
     ] = {}
+
+
+AnchorShape = Annotated[tuple[PositiveNumber, PositiveNumber], Field(strict=False)]
+
+
+class DetectionConfig(Section):
+    """Boxes: the anchors that are moved onto them (`task: detection`)."""
+
+    anchors: Annotated[
+        Literal["paper", "compact"] | Annotated[list[AnchorShape], Field(min_length=1)],
+        Field(description=(
+            "`paper`: 9 shapes of 20 to 64 pixels (Lin et al. 2017), `compact`: 3 shapes of 28; or a list of [width, height] in "
+            "pixels. They are those of the first level, stride 8, and double from level to level; `pixbox audit` suggests some."
+        )),
+    ] = "paper"  # fmt: skip
+    levels: Annotated[int, Field(ge=1, le=5, description="Levels of the pyramid, strides 8, 16, 32, ...")] = 5
+    positive_iou: Annotated[
+        float, Field(gt=0, lt=1, description="Least IoU of a box and an anchor that is to find it.")
+    ] = 0.5
 
 
 class LossConfig(Section):
@@ -404,6 +452,7 @@ class Experiment(Section):
     task: Annotated[Task, Field(description="What is predicted.")] = "segmentation"
     data: DataConfig
     model: ModelConfig = ModelConfig()
+    detection: DetectionConfig = DetectionConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()

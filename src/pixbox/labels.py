@@ -105,6 +105,7 @@ class LabelClass(BaseModel):
         tuple[ColorField, ...],
         Field(description='Colours in RGB masks, "#rrggbb" or [r, g, b]; the first is also the display colour.'),
     ] = ()
+    aliases: Annotated[tuple[str, ...], Field(description="Other names that annotation files use for the class.")] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -189,6 +190,10 @@ class LabelMap(BaseModel):
         tuple[SourceField, ...],
         Field(description="Mask values or colours that count in neither loss nor metric (void, borders)."),
     ] = ()
+    ignore_names: Annotated[
+        tuple[str, ...],
+        Field(description="Class names of annotation files that count in neither loss nor metric."),
+    ] = ()
     unknown: Annotated[
         str,
         Field(description="What a value becomes that is not listed: `error`, `ignore`, or the name of a class."),
@@ -221,6 +226,10 @@ class LabelMap(BaseModel):
                 raise ValueError(f'two classes are called "{item.name}"')
             names.add(item.name)
             sources: tuple[int | Color, ...] = (*item.values, *item.colors)
+            for alias in item.aliases:
+                if alias in names or alias in {other.name for other in self.classes}:
+                    raise ValueError(f'the alias "{alias}" of "{item.name}" belongs to another class')
+                names.add(alias)
             for source in sources:
                 if source in owner:
                     shown = source if isinstance(source, int) else _hex(source)
@@ -230,7 +239,10 @@ class LabelMap(BaseModel):
             if source in owner:
                 shown = source if isinstance(source, int) else _hex(source)
                 raise ValueError(f'{shown} is under `ignore` and belongs to "{owner[source]}"')
-        if self.unknown not in ("error", "ignore", *names):
+        for name in self.ignore_names:
+            if name in names:
+                raise ValueError(f'"{name}" is under `ignore_names` and is a class')
+        if self.unknown not in ("error", "ignore", *self.names):
             raise ValueError(f'unknown: "{self.unknown}" is neither `error`, `ignore` nor the name of a class')
         if not self._by_value and not self._by_color:
             without = next(item.name for item in self.classes if not item.values)
@@ -285,6 +297,20 @@ class LabelMap(BaseModel):
             raise UnknownLabelError([Fault("", what, hint)], unknown)
         return classes
 
+    def class_of(self, name: str) -> int | None:
+        """Class index of a name in an annotation file, ``IGNORE``, or None if the name is not known."""
+        for index, item in enumerate(self.classes):
+            if name == item.name or name in item.aliases:
+                return index
+        if name in self.ignore_names or self.unknown == "ignore":
+            return IGNORE
+        return None if self.unknown == "error" else self.names.index(self.unknown)
+
+    @property
+    def outside(self) -> int:
+        """Class index of pixels that no object covers: the class of value 0, or ``IGNORE`` if no class has it."""
+        return next((index for index, item in enumerate(self.classes) if 0 in item.values), IGNORE)
+
     def colorize(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W) uint8 class indices -> (H, W, 3) uint8 RGB; ``IGNORE`` is black."""
         table = np.array(self.palette, dtype=np.uint8).reshape(1, 256, 3)
@@ -311,9 +337,13 @@ class LabelMap(BaseModel):
             if item.colors:
                 written = [_hex(color) for color in item.colors]
                 entry |= {"color": written[0]} if len(written) == 1 else {"colors": written}
+            if item.aliases:
+                entry["aliases"] = list(item.aliases)
             plain["classes"].append(entry)
         if self.ignore:
             plain["ignore"] = [source if isinstance(source, int) else _hex(source) for source in self.ignore]
+        if self.ignore_names:
+            plain["ignore_names"] = list(self.ignore_names)
         if self.unknown != "error":
             plain["unknown"] = self.unknown
         if self.tolerance:

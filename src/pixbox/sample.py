@@ -66,18 +66,68 @@ Target = Mask | Boxes | Category
 
 
 @dataclass(frozen=True, slots=True)
+class RunLengths:
+    """A set of pixels in COCO's run-length code: column by column, lengths of 0 and 1 in turn, 0 first.
+
+    Attributes:
+        size_hw: of the picture.
+        counts: the lengths, or COCO's compressed text of them.
+    """
+
+    size_hw: tuple[int, int]
+    counts: tuple[int, ...] | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One object as an annotation file describes it; nothing about it has been checked yet.
+
+    Attributes:
+        label: the class as the file names it.
+        box_xyxy: (x1, y1, x2, y2) in pixels, as written: may be inverted, outside the picture or NaN.
+        region: its pixels: outlines, each (K, 2) float64 x, y in pixels, of which the union counts; run
+            lengths; a mask file in which they are not zero; None where only the box is known.
+        difficult: counts neither as found nor as missed.
+        crowd: stands for many objects at once; ignored in training.
+        where: file and place in it, for messages.
+    """
+
+    label: str
+    box_xyxy: tuple[float, float, float, float]
+    region: tuple[NDArray[np.float64], ...] | RunLengths | Path | None = None
+    difficult: bool = False
+    crowd: bool = False
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """The objects of one picture, in the order in which they are painted: later ones lie over earlier ones.
+
+    Attributes:
+        shapes: none is a picture without objects.
+        file: the file that says so.
+        size_hw: of the picture, as the file states it; None where it does not.
+    """
+
+    shapes: tuple[Shape, ...]
+    file: Path
+    size_hw: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One labelled (or unlabelled) picture on disk.
 
     Attributes:
         id: the picture's path below the data root without its suffix, with ``/``: unique within a data set.
         image: absolute path.
-        annotation: a mask file; or the boxes or category that the list already gave; None if unlabelled.
+        annotation: a mask file; objects; the name of the picture's class; None if unlabelled.
     """
 
     id: str
     image: Path
-    annotation: Path | Boxes | Category | None
+    annotation: Path | Shapes | str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from pixbox.config import Experiment, read_labels
-from pixbox.data.formats import default_labels, find_root, read_records
+from pixbox.data.findings import Findings
+from pixbox.data.formats import default_labels, find_root, is_excluded, list_records, read_records
 from pixbox.errors import ConfigError, DataError, Fault, did_you_mean
 from pixbox.labels import LabelMap
 from pixbox.sample import Record
@@ -27,6 +27,9 @@ class Splits:
     val: tuple[Record, ...] = ()
     test: tuple[Record, ...] = ()
 
+    def named(self) -> dict[SplitName, tuple[Record, ...]]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
 
 def read_splits(experiment: Experiment) -> Splits:
     """Read the lists or folders of all splits, leave out ``data.exclude``, and hold out ``data.val_fraction``.
@@ -35,27 +38,48 @@ def read_splits(experiment: Experiment) -> Splits:
     least one stays for training.
 
     Raises:
-        DataError: the faults of all splits at once; an ``exclude`` pattern that matches nothing; no picture left.
+        DataError: the errors of all splits at once; an ``exclude`` pattern that matches nothing; no picture left.
+        ConfigError: folders are given for a format that knows its own.
+    """
+    splits, findings = list_splits(experiment)
+    findings.raise_errors()
+    if not splits.train:
+        raise _nothing_left("train")
+    return splits
+
+
+def list_splits(experiment: Experiment) -> tuple[Splits, Findings]:
+    """The same, but what is wrong with lists, folders and single pictures is a finding, and train may be empty.
+
+    Raises:
+        DataError: the data root is missing; an ``exclude`` pattern that matches nothing.
         ConfigError: folders are given for a format that knows its own.
     """
     data = experiment.data
     find_root(data, experiment.origin)
-    read: list[list[Record]] = []
-    faults: list[Fault] = []
-    for source in (data.train, data.val, data.test):
+    findings = Findings()
+    ids: set[str] = set()
+    listed: dict[SplitName, list[Record]] = {"train": [], "val": [], "test": []}
+    is_whole = True
+    for name in listed:
+        source = getattr(data, name)
+        if source is None:
+            continue
         try:
-            read.append([] if source is None else read_records(data, source, experiment.origin))
+            listing = list_records(data, source, experiment.origin)
         except DataError as error:
-            faults += (fault for fault in error.faults if fault not in faults)
-    if faults:
-        raise DataError(faults)
-    _check_patterns(data.exclude, [record.id for records in read for record in records])
-    train, val, test = (_without(data.exclude, records) for records in read)
-    if not train:
-        raise _nothing_left("train")
-    if data.val_fraction > 0:
+            findings.add_error(error)
+            is_whole = False
+            continue
+        listed[name] = listing.records
+        findings.extend(listing.findings, split=name)
+        ids |= listing.ids
+    if is_whole:
+        _check_patterns(data.exclude, ids)
+    train, val = listed["train"], listed["val"]
+    if data.val_fraction > 0 and train:
         train, val = _hold_out(train, data.val_fraction, experiment.training.seed)
-    return Splits(tuple(train), tuple(val), tuple(test))
+    return Splits(tuple(train), tuple(val), tuple(listed["test"])), findings
 
 
 def read_split(experiment: Experiment, split: SplitName) -> tuple[Record, ...]:
@@ -71,7 +95,7 @@ def read_split(experiment: Experiment, split: SplitName) -> tuple[Record, ...]:
     if source is None:
         raise ConfigError(f"`data.{split}` is not set, so there is no {split} split", where="data",
                           hint=f"Name it: --set data.{split}=...")  # fmt: skip
-    records = _without(data.exclude, read_records(data, source, experiment.origin))
+    records = read_records(data, source, experiment.origin)
     if not records:
         raise _nothing_left(split)
     if not is_divided:
@@ -90,7 +114,8 @@ def labels_of(experiment: Experiment) -> LabelMap:
     data = experiment.data
     if isinstance(data.labels, str):
         return read_labels(Path(data.labels))
-    labels = data.labels or default_labels(data, experiment.origin)
+    sources = [source for source in (data.train, data.val, data.test) if source is not None]
+    labels = data.labels or default_labels(data, experiment.task, sources, experiment.origin)
     if labels is None:
         raise ConfigError(f"data.labels: `format: {data.format}` has no label map of its own; write what the mask "
                           "values mean, for example:", hint=_EXAMPLE)  # fmt: skip
@@ -103,20 +128,15 @@ labels:
   ignore: [255]"""
 
 
-def _check_patterns(patterns: Sequence[str], ids: Sequence[str]) -> None:
+def _check_patterns(patterns: Sequence[str], ids: Set[str]) -> None:
     """Every pattern of ``data.exclude`` must match a picture: one that does not is a slip of the pen."""
     faults = []
     for pattern in patterns:
-        if not any(fnmatchcase(id_, pattern) for id_ in ids):
+        if not any(is_excluded(id_, [pattern]) for id_ in ids):
             what = f'"{pattern}" matches no picture id (path below `data.root`, without suffix)'
-            faults.append(Fault("data.exclude", what, did_you_mean(pattern, ids)))
+            faults.append(Fault("data.exclude", what, did_you_mean(pattern, sorted(ids))))
     if faults:
         raise DataError(faults)
-
-
-def _without(patterns: Sequence[str], records: Sequence[Record]) -> list[Record]:
-    """The records whose ids match no pattern (``*``, ``?``, ``[...]``)."""
-    return [record for record in records if not any(fnmatchcase(record.id, pattern) for pattern in patterns)]
 
 
 def _nothing_left(split: SplitName) -> DataError:

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from pixbox.config import FolderPair
-from pixbox.data.formats.folders import read_records
+from pixbox.data.formats import folders
 from pixbox.errors import DataError
+from tiny import strictly
+
+read_records = strictly(folders.read_records)
 
 
 def ids(root: Path, source: str | FolderPair) -> list[str]:

@@ -43,13 +43,17 @@ def test_folders_can_be_named_only_where_the_format_has_none(tmp_path, write_pic
 def test_standard_sets_have_labels_and_free_ones_do_not(tmp_path):
     counts = {"voc": 21, "cityscapes": 19, "ade20k": 150, "coco-stuff": 171, "list": None, "folders": None}
     for name, count in counts.items():
-        labels = default_labels(DataConfig.model_validate({"format": name, "root": str(tmp_path)}))
+        labels = default_labels(DataConfig.model_validate({"format": name, "root": str(tmp_path)}), "segmentation", [])
         assert (labels and len(labels)) == count
 
 
 def test_a_missing_root_says_where_the_data_come_from_and_how_to_point_to_them(tmp_path):
     data = DataConfig(format="ccp", root=str(tmp_path / "nowhere"))
-    for ask in (find_root, default_labels, lambda data, origin: read_records(data, "all", origin)):
+    for ask in (
+        find_root,
+        lambda data, origin: default_labels(data, "segmentation", [], origin),
+        lambda data, origin: read_records(data, "all", origin),
+    ):
         with pytest.raises(DataError) as error:
             ask(data, "github.com/bearpaw/clothing-co-parsing")
         text = str(error.value)

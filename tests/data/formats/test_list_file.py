@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pixbox.data.formats.list_file import read_records
+from pixbox.data.formats import list_file
 from pixbox.errors import DataError
+from tiny import strictly
+
+read_records = strictly(list_file.read_records)
 
 CAMVID = Path(__file__).parents[3].parent / "shared" / "data" / "camvid"
 

@@ -12,6 +12,7 @@ from pixbox.data.formats import ade20k, ccp, cityscapes, coco_stuff, voc
 from pixbox.data.images import image_size_hw, read_mask
 from pixbox.errors import DataError
 from pixbox.labels import IGNORE, LabelMap, RawMask
+from tiny import strictly
 
 CCP = Path(__file__).parents[3].parent / "shared" / "data" / "ccp"
 
@@ -34,7 +35,7 @@ def test_voc_ids_lead_to_jpeg_and_png(tmp_path, write_pictures, write_masks, wri
     write_pictures("JPEGImages/2007_000032.jpg", "JPEGImages/2007_000039.jpg", "JPEGImages/other.jpg")
     write_masks("SegmentationClass/2007_000032.png", "SegmentationClass/2007_000039.png")
     write_text("ImageSets/Segmentation/train.txt", "2007_000039", "2007_000032")
-    records = voc.read_records(tmp_path, "train")
+    records = strictly(voc.read_records)(tmp_path, "train")
     assert [record.id for record in records] == ["JPEGImages/2007_000039", "JPEGImages/2007_000032"]
     assert records[0].annotation == tmp_path / "SegmentationClass" / "2007_000039.png"
 
@@ -43,7 +44,7 @@ def test_voc_trainaug_lines_of_two_paths_are_read(tmp_path, write_pictures, writ
     write_pictures("JPEGImages/a.jpg")
     write_masks("SegmentationClassAug/a.png", "SegmentationClass/a.png")
     write_text("ImageSets/Segmentation/trainaug.txt", "/JPEGImages/a.jpg /SegmentationClassAug/a.png")
-    (record,) = voc.read_records(tmp_path, "trainaug")
+    (record,) = strictly(voc.read_records)(tmp_path, "trainaug")
     assert record.annotation == tmp_path / "SegmentationClassAug" / "a.png"
 
 
@@ -53,7 +54,7 @@ def test_voc_trainaug_ids_take_the_augmented_mask_where_there_is_no_other(
     write_pictures("JPEGImages/a.jpg", "JPEGImages/b.jpg")
     write_masks("SegmentationClass/a.png", "SegmentationClassAug/a.png", "SegmentationClassAug/b.png")
     write_text("ImageSets/Segmentation/trainaug.txt", "a", "b")
-    records = voc.read_records(tmp_path, "trainaug")
+    records = strictly(voc.read_records)(tmp_path, "trainaug")
     assert [Path(str(record.annotation)).parent.name for record in records] == [
         "SegmentationClass",
         "SegmentationClassAug",
@@ -66,23 +67,23 @@ def test_semantic_boundaries_folder_is_read_with_mat_masks(tmp_path, write_pictu
     truth = np.array([[0, 20], [5, 0]], dtype=np.uint8)
     scipy.io.savemat(tmp_path / "cls" / "2008_000002.mat", {"GTcls": {"Segmentation": truth}})
     write_text("train.txt", "2008_000002")
-    (record,) = voc.read_records(tmp_path, "train")
+    (record,) = strictly(voc.read_records)(tmp_path, "train")
     assert isinstance(record.annotation, Path)
     assert np.array_equal(voc.LABELS.encode(read_mask(record.annotation)), truth)
 
 
 def test_voc_faults_name_what_was_looked_for(tmp_path, write_pictures, write_masks, write_text):
-    assert "no folder JPEGImages/ or img/" in message(voc.read_records, tmp_path, "train")
+    assert "no folder JPEGImages/ or img/" in message(strictly(voc.read_records), tmp_path, "train")
     write_pictures("JPEGImages/a.jpg")
     write_text("ImageSets/Segmentation/val.txt", "a", "b", "a b c", "../../../x")
-    text = message(voc.read_records, tmp_path, "train")
+    text = message(strictly(voc.read_records), tmp_path, "train")
     assert 'no list "train" here: looked for ImageSets/Segmentation/train, ImageSets/Segmentation/train.txt' in text
     assert "ImageSets/Segmentation holds val.txt." in text
-    text = message(voc.read_records, tmp_path, "val")
+    text = message(strictly(voc.read_records), tmp_path, "val")
     assert 'val.txt:3: 3 entries in "a b c"' in text
     assert "val.txt:4: " in text
     write_text("ImageSets/Segmentation/val.txt", "a", "b")
-    text = message(voc.read_records, tmp_path, "val")
+    text = message(strictly(voc.read_records), tmp_path, "val")
     assert f"val.txt:1: no such file: {tmp_path}/SegmentationClass/a.png" in text
     assert f"val.txt:2: no such file: {tmp_path}/JPEGImages/b.jpg" in text
 
@@ -119,7 +120,7 @@ def test_cityscapes_pictures_find_their_label_ids(tmp_path, write_pictures, writ
     write_pictures(*(f"leftImg8bit/train/{stem}_leftImg8bit.png" for stem in stems))
     ends = ("labelIds", "color", "instanceIds", "labelTrainIds")
     write_masks(*(f"gtFine/train/{stem}_gtFine_{end}.png" for stem in stems for end in ends))
-    records = cityscapes.read_records(tmp_path, "train")
+    records = strictly(cityscapes.read_records)(tmp_path, "train")
     assert [record.id for record in records] == [
         "leftImg8bit/train/aachen/aachen_000009_000019_leftImg8bit",
         "leftImg8bit/train/aachen/aachen_000010_000019_leftImg8bit",
@@ -131,9 +132,9 @@ def test_cityscapes_pictures_find_their_label_ids(tmp_path, write_pictures, writ
 def test_cityscapes_faults_name_what_was_looked_for(tmp_path, write_pictures, write_masks):
     write_pictures("leftImg8bit/train/ulm/ulm_1_leftImg8bit.png")
     write_masks("gtFine/train/ulm/ulm_1_gtFine_color.png")
-    text = message(cityscapes.read_records, tmp_path, "train")
+    text = message(strictly(cityscapes.read_records), tmp_path, "train")
     assert f"looked for {tmp_path}/gtFine/train/ulm/ulm_1_gtFine_labelIds with .png" in text
-    text = message(cityscapes.read_records, tmp_path, "val")
+    text = message(strictly(cityscapes.read_records), tmp_path, "val")
     assert "no folder leftImg8bit/val/" in text
     assert "leftImg8bit holds train/." in text
 
@@ -161,14 +162,14 @@ def test_cityscapes_34_ids_become_19_classes():
 def test_ade20k_splits_are_read(tmp_path, write_pictures, write_masks, name, folder):
     write_pictures(f"images/{folder}/ADE_1.jpg")
     write_masks(f"annotations/{folder}/ADE_1.png")
-    (record,) = ade20k.read_records(tmp_path, name)
+    (record,) = strictly(ade20k.read_records)(tmp_path, name)
     assert record.id == f"images/{folder}/ADE_1"
     assert record.annotation == tmp_path / "annotations" / folder / "ADE_1.png"
 
 
 def test_ade20k_faults_name_what_was_looked_for(tmp_path, write_pictures):
     write_pictures("images/training/a.jpg")
-    text = message(ade20k.read_records, tmp_path, "train")
+    text = message(strictly(ade20k.read_records), tmp_path, "train")
     assert "no folder annotations/training/" in text
 
 
@@ -199,14 +200,14 @@ def test_ade20k_values_1_to_150_are_the_classes():
 def test_coco_stuff_layouts_are_read(tmp_path, write_pictures, write_masks, name, images, masks):
     write_pictures(f"{images}/000000000009.jpg")
     write_masks(f"{masks}/000000000009.png")
-    (record,) = coco_stuff.read_records(tmp_path, name)
+    (record,) = strictly(coco_stuff.read_records)(tmp_path, name)
     assert record.id == f"{images}/000000000009"
     assert record.annotation == tmp_path / masks / "000000000009.png"
 
 
 def test_coco_stuff_faults_name_what_was_looked_for(tmp_path, write_pictures):
     write_pictures("images/val2017/1.jpg")
-    text = message(coco_stuff.read_records, tmp_path, "val")
+    text = message(strictly(coco_stuff.read_records), tmp_path, "val")
     assert "no folder stuffthingmaps/val2017/ or annotations/val2017/" in text
 
 
@@ -242,20 +243,20 @@ def clothes(tmp_path, write_pictures, write_masks, write_text):
 
 
 def test_ccp_uses_only_photos_with_a_pixel_level_label(clothes):
-    assert [record.id for record in ccp.read_records(clothes, "all")] == ["photos/0001", "photos/0003"]
-    assert [record.id for record in ccp.read_records(clothes, "ids.txt")] == ["photos/0003", "photos/0001"]
+    assert [record.id for record in strictly(ccp.read_records)(clothes, "all")] == ["photos/0001", "photos/0003"]
+    assert [record.id for record in strictly(ccp.read_records)(clothes, "ids.txt")] == ["photos/0003", "photos/0001"]
 
 
 def test_ccp_faults_name_what_was_looked_for(clothes, write_masks, write_text):
-    text = message(ccp.read_records, clothes, "train")
+    text = message(strictly(ccp.read_records), clothes, "train")
     assert 'no list "train" here' in text
     assert "`all` stands for every photo with a pixel-level label" in text
     write_text("train.txt", "0001", "0002", "0009")
-    text = message(ccp.read_records, clothes, "train")
+    text = message(strictly(ccp.read_records), clothes, "train")
     assert f"photos/0002.jpg: no mask for this picture: looked for {clothes}/annotations/pixel-level/0002" in text
     assert 'train.txt:3: no picture is called "0009"' in text
     write_masks("annotations/pixel-level/0077.mat")
-    assert '0077.mat: no picture is called "0077"' in message(ccp.read_records, clothes, "all")
+    assert '0077.mat: no picture is called "0077"' in message(strictly(ccp.read_records), clothes, "all")
 
 
 def test_ccp_labels_come_from_the_set_and_null_is_a_class(clothes):
@@ -278,7 +279,7 @@ def test_ccp_label_list_that_cannot_be_read_names_itself(clothes):
 
 @pytest.mark.skipif(not CCP.is_dir(), reason="the clothing pictures are not here")
 def test_real_clothing_set_has_250_photos_and_59_labels():
-    everything, listed = ccp.read_records(CCP, "all"), ccp.read_records(CCP, "ids.txt")
+    everything, listed = strictly(ccp.read_records)(CCP, "all"), strictly(ccp.read_records)(CCP, "ids.txt")
     assert everything == listed
     assert len(everything) == 250
     labels = ccp.labels(CCP)

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Protocol
 
-from pixbox.config import DataConfig, FolderPair, Format
+from pixbox.config import AnnotatedFolder, DataConfig, FolderPair, Format, Task
+from pixbox.data.findings import Findings
 from pixbox.data.formats import ade20k, ccp, cityscapes, coco_stuff, folders, list_file, voc
 from pixbox.errors import ConfigError, DataError
-from pixbox.labels import LabelMap
+from pixbox.labels import LabelClass, LabelMap
 from pixbox.sample import Record
 
-_READERS: Mapping[Format, Callable[[Path, str], list[Record]]] = {
+Source = str | FolderPair | AnnotatedFolder
+
+_BY_NAME: Mapping[Format, Callable[[Path, str, Findings], list[Record]]] = {
     "list": list_file.read_records,
-    "folders": folders.read_records,
     "voc": voc.read_records,
     "cityscapes": cityscapes.read_records,
     "ade20k": ade20k.read_records,
     "coco-stuff": coco_stuff.read_records,
     "ccp": ccp.read_records,
 }
+"""Formats that know their own folders: a split is a name."""
+
+
+class _Annotated(Protocol):
+    """What a module of a format of named objects or categories has."""
+
+    def read_records(self, root: Path, source: str | AnnotatedFolder, findings: Findings) -> list[Record]: ...
+
+    def class_names(self, root: Path, sources: Sequence[str | AnnotatedFolder]) -> list[str]: ...
+
+
+_ANNOTATED: Mapping[Format, _Annotated] = {}
+"""Formats of outlines, boxes and categories: a split is a name, or pictures and annotations."""
 _LABELS: Mapping[Format, LabelMap] = {
     "voc": voc.LABELS,
     "cityscapes": cityscapes.LABELS,
@@ -29,36 +47,99 @@ _LABELS: Mapping[Format, LabelMap] = {
 }
 
 
-def read_records(data: DataConfig, source: str | FolderPair, origin: str = "") -> list[Record]:
-    """The pictures and masks of one split; ids are unique.
+@dataclass(frozen=True)
+class Listing:
+    """The pictures of one split that can be used, and what was found in listing them.
+
+    Pictures that ``data.exclude`` names are in neither; ``ids`` holds the ids of all, excluded and faulty ones too.
+    """
+
+    records: list[Record]
+    findings: Findings
+    ids: frozenset[str]
+
+
+def list_records(data: DataConfig, source: Source, origin: str = "") -> Listing:
+    """The pictures of one split with their annotations; what is wrong with single pictures is a finding.
 
     Args:
-        data: ``format`` and ``root`` count.
+        data: ``format``, ``root`` and ``exclude`` count.
         source: ``data.train``, ``data.val`` or ``data.test``.
         origin: where the data come from; part of the error if the root is missing.
 
     Raises:
-        DataError: a missing root, folder, list, picture or mask; up to ten faults at once.
+        DataError: a missing root, folder or list.
         ConfigError: folders are given for a format that knows its own.
     """
     root = find_root(data, origin)
-    if not isinstance(source, FolderPair):
-        return _READERS[data.format](root, source)
-    if data.format != "folders":
-        raise ConfigError(f"`format: {data.format}` takes the name of a split or list, not folders",
-                          where="data", hint="Folders can be named with `format: folders`.")  # fmt: skip
-    return folders.read_records(root, source)
+    found = Findings()
+    records = _read(data.format, root, source, found)
+    ids = frozenset(record.id for record in records) | {finding.id for finding in found if finding.id}
+    findings = Findings()
+    findings.extend(finding for finding in found if not is_excluded(finding.id, data.exclude))
+    return Listing([record for record in records if not is_excluded(record.id, data.exclude)], findings, ids)
 
 
-def default_labels(data: DataConfig, origin: str = "") -> LabelMap | None:
-    """The format's own label map; None where it has none (``list``, ``folders``).
+def read_records(data: DataConfig, source: Source, origin: str = "") -> list[Record]:
+    """As ``list_records``, but errors found in listing the pictures are raised.
 
     Raises:
-        DataError: it is a file of the data set (``ccp``) and cannot be read.
+        DataError: also up to ten errors at once: files that are not there, pictures without a mask, ...
+        ConfigError: folders are given for a format that knows its own.
+    """
+    listing = list_records(data, source, origin)
+    listing.findings.raise_errors()
+    return listing.records
+
+
+def is_excluded(id_: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern of ``data.exclude`` (``*``, ``?``, ``[...]``) names the picture."""
+    return any(fnmatchcase(id_, pattern) for pattern in patterns)
+
+
+def _read(name: Format, root: Path, source: Source, findings: Findings) -> list[Record]:
+    if name == "folders" and not isinstance(source, AnnotatedFolder):
+        return folders.read_records(root, source, findings)
+    if name in _ANNOTATED and not isinstance(source, FolderPair):
+        return _ANNOTATED[name].read_records(root, source, findings)
+    if name in _BY_NAME and isinstance(source, str):
+        return _BY_NAME[name](root, source, findings)
+    wanted = {
+        "folders": "`{images: ..., masks: ...}`",
+        **dict.fromkeys(_ANNOTATED, "`{images: ..., annotations: ...}`"),
+    }.get(name, "")
+    takes = f"the name of a split or list{f', or {wanted}' if wanted else ''}"
+    raise ConfigError(f"`format: {name}` takes {takes}", where="data",
+                      hint="" if wanted else "Folders can be named with `format: folders`.")  # fmt: skip
+
+
+def default_labels(data: DataConfig, task: Task, sources: Sequence[Source], origin: str = "") -> LabelMap | None:
+    """The format's own label map, or one of the class names that its annotations use; None where there are neither.
+
+    For ``task: segmentation`` value 0 is the background: what no object covers.
+
+    Raises:
+        DataError: they are files of the data set and cannot be read.
     """
     if data.format == "ccp":
         return ccp.labels(find_root(data, origin))
-    return _LABELS.get(data.format)
+    if data.format not in _ANNOTATED:
+        return _LABELS.get(data.format)
+    names = _ANNOTATED[data.format].class_names(
+        find_root(data, origin), [source for source in sources if not isinstance(source, FolderPair)]
+    )
+    return labels_of_names(names, task) if names else None
+
+
+def labels_of_names(names: Sequence[str], task: Task) -> LabelMap:
+    """A label map of class names; for segmentation with the background first, unless a name is that already."""
+    ignored = tuple(name for name in names if name.lower().strip("_") == "ignore")
+    kept = [name for name in names if name not in ignored]
+    if task == "segmentation":
+        background = [name for name in kept if name.lower().strip("_") == "background"][:1]
+        kept = [*(background or ["background"]), *(name for name in kept if name not in background)]
+    classes = tuple(LabelClass(name=name, values=(value,)) for value, name in enumerate(kept))
+    return LabelMap(classes=classes, ignore_names=ignored)
 
 
 def find_root(data: DataConfig, origin: str = "") -> Path:

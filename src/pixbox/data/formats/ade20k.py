@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixbox.data.findings import Findings
 from pixbox.data.formats.pairing import find_folders, find_pairs
 from pixbox.labels import LabelClass, LabelMap
 from pixbox.sample import Record
@@ -38,14 +39,14 @@ LABELS = LabelMap(
 _SPLITS = {"train": "training", "val": "validation"}
 
 
-def read_records(root: Path, source: str) -> list[Record]:
+def read_records(root: Path, source: str, findings: Findings) -> list[Record]:
     """The pictures of ``images/<split>`` and their masks in ``annotations/<split>``.
 
     ``source`` is ``training`` or ``validation``; ``train`` and ``val`` mean the same.
 
     Raises:
-        DataError: no such folder, no picture, or pictures without a mask.
+        DataError: no such folder, or no picture.
     """
     split = _SPLITS.get(source, source)
     images, masks = find_folders(root, (f"images/{split}",), (f"annotations/{split}",))
-    return find_pairs(root, images, masks)
+    return find_pairs(root, images, masks, findings)

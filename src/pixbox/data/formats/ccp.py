@@ -8,20 +8,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pixbox.data.findings import Findings
 from pixbox.data.formats.pairing import Line, find_folders, find_list, find_pairs, natural, read_list
 from pixbox.errors import DataError
 from pixbox.labels import LabelClass, LabelMap
 from pixbox.sample import Record
 
 
-def read_records(root: Path, source: str) -> list[Record]:
+def read_records(root: Path, source: str, findings: Findings) -> list[Record]:
     """Photos with a pixel-level label: all of them (``source`` is ``all``), or those a list of ids names.
 
     1,004 of the 2,098 photos of the whole set have one; the others are not listed by ``all`` and are a
     fault where a list names them.
 
     Raises:
-        DataError: no such folder, list, photo or label, or ids that are listed twice.
+        DataError: no such folder or list.
     """
     images, masks = find_folders(root, ("photos",), ("annotations/pixel-level",))
     if source == "all":
@@ -30,7 +31,7 @@ def read_records(root: Path, source: str) -> list[Record]:
         only = [Line(name, str(masks / f"{name}.mat")) for name in labelled]
     else:
         only = read_list(find_list(root, source, ".", hint="`all` stands for every photo with a pixel-level label."))
-    return find_pairs(root, images, masks, only=only)
+    return find_pairs(root, images, masks, findings, only=only)
 
 
 def labels(root: Path) -> LabelMap:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixbox.data.findings import Findings
 from pixbox.data.formats.pairing import find_folders, find_pairs
 from pixbox.labels import LabelClass, LabelMap
 from pixbox.sample import Record
@@ -41,11 +42,11 @@ LABELS = LabelMap(
 """The 19 classes that the benchmark evaluates, from the 34 label ids; the other ids are ignored."""
 
 
-def read_records(root: Path, source: str) -> list[Record]:
+def read_records(root: Path, source: str, findings: Findings) -> list[Record]:
     """The pictures of ``leftImg8bit/<source>`` and their ``gtFine/<source>`` label ids, by city and frame.
 
     Raises:
-        DataError: no such folder, no picture, or pictures without label ids.
+        DataError: no such folder, or no picture.
     """
     images, masks = find_folders(root, (f"leftImg8bit/{source}",), (f"gtFine/{source}",))
-    return find_pairs(root, images, masks, image_end="_leftImg8bit", mask_end="_gtFine_labelIds")
+    return find_pairs(root, images, masks, findings, image_end="_leftImg8bit", mask_end="_gtFine_labelIds")

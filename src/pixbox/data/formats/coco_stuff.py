@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixbox.data.findings import Findings
 from pixbox.data.formats.pairing import find_folders, find_pairs
 from pixbox.labels import LabelClass, LabelMap
 from pixbox.sample import Record
@@ -41,14 +42,14 @@ LABELS = LabelMap(
 """The 171 classes of the ``stuffthingmaps``; 255, unlabelled, is ignored."""
 
 
-def read_records(root: Path, source: str) -> list[Record]:
+def read_records(root: Path, source: str, findings: Findings) -> list[Record]:
     """The pictures of a split and their masks.
 
     ``source`` is ``train2017`` or ``val2017``; ``train`` and ``val`` mean the same. Pictures are looked for in
     ``images/<split>`` and ``<split>``, masks in ``stuffthingmaps/<split>`` and ``annotations/<split>``.
 
     Raises:
-        DataError: no such folder, no picture, or pictures without a mask.
+        DataError: no such folder, or no picture.
     """
     split = f"{source}2017" if source in ("train", "val") else source
     names = dict.fromkeys((split, source))
@@ -57,4 +58,4 @@ def read_records(root: Path, source: str) -> list[Record]:
         [f"{folder}{name}" for name in names for folder in ("images/", "")],
         [f"{folder}/{name}" for name in names for folder in ("stuffthingmaps", "annotations")],
     )
-    return find_pairs(root, images, masks)
+    return find_pairs(root, images, masks, findings)

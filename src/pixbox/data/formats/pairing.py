@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ParamSpec
 
+from pixbox.data.findings import Findings
 from pixbox.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
-from pixbox.errors import DataError, Fault
+from pixbox.errors import DataError
 from pixbox.sample import Record
 
-P = ParamSpec("P")
-_SHOWN_FAULTS = 10
 _SHOWN_NAMES = 5
 
 
@@ -25,33 +24,6 @@ class Line:
 
     text: str
     where: str
-
-
-class FaultList:
-    """Faults that are raised together: the first ten, and how many more there are."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-        self._more = 0
-
-    def add(self, describe: Callable[P, Fault], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Note a fault; ``describe`` is not called where it would not be shown."""
-        if len(self._faults) < _SHOWN_FAULTS:
-            self._faults.append(describe(*args, **kwargs))
-        else:
-            self._more += 1
-
-    def add_all(self, error: DataError) -> None:
-        """Note the faults of an error that was caught."""
-        for fault in error.faults:
-            self.add(Fault, fault.where, fault.what, fault.hint)
-
-    def raise_any(self) -> None:
-        """Raise one DataError if there is any fault."""
-        if self._more:
-            self._faults.append(Fault("", f"and {self._more:,} more like these"))
-        if self._faults:
-            raise DataError(self._faults)
 
 
 def read_list(path: Path) -> list[Line]:
@@ -102,7 +74,7 @@ def below(root: Path, text: str, where: str) -> Path:
     path = os.path.normpath(os.path.join(top, text.replace("\\", "/")))
     if path != top and not path.startswith(os.path.join(top, "")):
         hint = "Paths are relative to `data.root`; set that to a folder that holds everything."
-        raise DataError(f'"{text}" lies outside the data root {root}', where=where, hint=hint)
+        raise DataError(f'"{text}" lies outside the data root {root}', where=where, hint=hint, code="outside-root")
     return Path(path)
 
 
@@ -112,7 +84,7 @@ def find_folders(root: Path, *wanted: Sequence[str]) -> list[Path]:
     Raises:
         DataError: a folder is at none of its places, or at several.
     """
-    faults = FaultList()
+    findings = Findings()
     found: list[Path] = []
     for places in wanted:
         paths = [below(root, place, str(root)) for place in places]
@@ -121,36 +93,34 @@ def find_folders(root: Path, *wanted: Sequence[str]) -> list[Path]:
         if len(there) > 1:
             names = " and ".join(str(path) for path in there)
             hint = "Remove one, or use `format: folders` and name the folders."
-            faults.add(Fault, str(root), f"it is not clear which to use: {names}", hint)
+            findings.add("structure", str(root), f"it is not clear which to use: {names}", hint)
         elif not there:
-            faults.add(_no_folder, root, paths, places)
-    faults.raise_any()
+            wanted_folders = "no folder " + " or ".join(f"{place}/" for place in places)
+            findings.add("structure", str(root), wanted_folders, partial(_nearest_contents, root, paths[0].parent))
+    findings.raise_errors()
     return found
 
 
-def listed_pairs(root: Path, entries: Iterable[tuple[Line, Path, Path]]) -> list[Record]:
+def listed_pairs(root: Path, entries: Iterable[tuple[Line, Path, Path]], findings: Findings) -> list[Record]:
     """Records of the (line, picture, mask) that a list gives, in its order.
 
-    Raises:
-        DataError: files that do not exist, a picture that is listed twice, or two of one name.
+    Files that do not exist, a picture that is listed twice and two of one name are findings, not records.
     """
     folders: dict[str, frozenset[str]] = {}
-    faults = FaultList()
     first: dict[str, tuple[Line, Path]] = {}
     records: list[Record] = []
     for line, image, mask in entries:
         missing = [path for path in (image, mask) if not _exists(path, folders)]
-        for path in missing:
-            faults.add(_no_file, path, line.where)
         key = record_id(root, image)
+        for path in missing:
+            findings.add("missing-file", line.where, f"no such file: {path}", partial(_what_is_there, path), id=key)
         same_id, other = first.setdefault(key, (line, image))
         if same_id is not line and other == image:
-            faults.add(_twice, image.name, line, same_id)
+            findings.add("duplicate-line", line.where, f'"{image.name}" is listed twice', f"First at {same_id.where}.")
         elif same_id is not line:
-            faults.add(_same_name, (other, image), line.where)
+            add_same_name(findings, (other, image), line.where, key)
         elif not missing:
             records.append(Record(key, image, mask))
-    faults.raise_any()
     return records
 
 
@@ -158,6 +128,7 @@ def find_pairs(
     root: Path,
     images: Path,
     masks: Path,
+    findings: Findings,
     *,
     image_end: str = "",
     mask_end: str = "",
@@ -165,41 +136,48 @@ def find_pairs(
 ) -> list[Record]:
     """Pictures and masks of two folders (and the folders in them) that have the same name.
 
+    A picture without a mask, a mask without a picture, and a name that is not there or is there twice are
+    findings, not records.
+
     Args:
         root: data root; both folders lie below it.
         images: folder of pictures, all of which need a mask.
-        masks: folder of masks, those without a picture are left aside; may be, hold or lie in ``images``.
+        masks: folder of masks; may be, hold or lie in ``images``.
         image_end: what follows the common name in a picture's file name, before its suffix.
         mask_end: the same for masks.
         only: the names to use, relative to ``images``, in this order; all, in natural order, if None.
 
     Raises:
-        DataError: no picture, a picture without a mask, a name that is not there or is there twice.
+        DataError: no picture, or pictures and masks cannot be told apart.
     """
     if images == masks and image_end == mask_end:
         raise DataError("pictures and masks lie in one folder and cannot be told apart", where=str(images),
                         hint="Set `mask_suffix` to what follows the picture's name in the mask's.")  # fmt: skip
-    pictures = _by_name(images, IMAGE_SUFFIXES, image_end, without=masks)
-    truths = _by_name(masks, MASK_SUFFIXES, mask_end, without=images)
+    pictures = files_by_name(images, IMAGE_SUFFIXES, image_end, without=masks)
+    truths = files_by_name(masks, MASK_SUFFIXES, mask_end, without=images)
     if images == masks and mask_end:
         pictures = {name: files for name, files in pictures.items() if not name.endswith(mask_end)}
     pictures = {name: pictures[name] for name in sorted(pictures, key=natural)}
     if not pictures:
         wanted = " ".join(f"*{image_end}{suffix}" for suffix in IMAGE_SUFFIXES)
         raise DataError(f"there are no pictures ({wanted})", where=str(images), hint=f"It holds {contents(images)}.")
-    faults = FaultList()
     records: list[Record] = []
-    for name, where in _chosen(pictures, only, faults):
+    for name, where in chosen(root, images, pictures, only, findings):
         image, mask = images / pictures[name][0], truths.get(name, [])
+        key = record_id(root, image)
         if len(pictures[name]) > 1:
-            faults.add(_same_name, [images / file for file in pictures[name]], where)
+            add_same_name(findings, [images / file for file in pictures[name]], where, key)
         elif len(mask) > 1:
-            faults.add(_same_name, [masks / file for file in mask], where)
+            add_same_name(findings, [masks / file for file in mask], where, key)
         elif not mask:
-            faults.add(_without_mask, image, masks / f"{name}{mask_end}", truths)
+            looked = masks / f"{name}{mask_end}"
+            message = f"no mask for this picture: looked for {looked} with {' '.join(MASK_SUFFIXES)}"
+            findings.add("missing-mask", str(image), message, partial(_masks_there, image, looked, truths), id=key)
         else:
-            records.append(Record(record_id(root, image), image, masks / mask[0]))
-    faults.raise_any()
+            records.append(Record(key, image, masks / mask[0]))
+    if only is None:
+        for name in truths.keys() - pictures.keys():
+            findings.add("unmatched-mask", str(masks / truths[name][0]), "no picture of this name", "It is left aside.")
     return records
 
 
@@ -235,7 +213,9 @@ def _exists(path: Path, folders: dict[str, frozenset[str]]) -> bool:
     return name in folders[folder]
 
 
-def _by_name(folder: Path, suffixes: Collection[str], end: str, without: Path) -> dict[str, list[str]]:
+def files_by_name(
+    folder: Path, suffixes: Collection[str], end: str = "", without: Path | None = None
+) -> dict[str, list[str]]:
     """Files in and below a folder (relative paths) by their name, which is the path without end and suffix."""
     files: dict[str, list[str]] = {}
     for relative in _walk(folder, without):
@@ -245,7 +225,7 @@ def _by_name(folder: Path, suffixes: Collection[str], end: str, without: Path) -
     return files
 
 
-def _walk(folder: Path, without: Path) -> Iterator[str]:
+def _walk(folder: Path, without: Path | None) -> Iterator[str]:
     """Relative paths, with ``/``, of all files; hidden ones and the folder ``without`` are passed over."""
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -262,10 +242,13 @@ def _walk(folder: Path, without: Path) -> Iterator[str]:
         yield from (prefix + name for name in names if not name.startswith("."))
 
 
-def _chosen(
-    pictures: dict[str, list[str]], only: Sequence[Line] | None, faults: FaultList
+def chosen(
+    root: Path, images: Path, pictures: dict[str, list[str]], only: Sequence[Line] | None, findings: Findings
 ) -> Iterator[tuple[str, str]]:
-    """Names to use and where each is listed; names that are unknown or listed twice become faults."""
+    """Names of ``files_by_name(images)`` to use and where each is listed, all of them if ``only`` is None.
+
+    Names that are unknown or listed twice become findings.
+    """
     if only is None:
         yield from ((name, "") for name in pictures)
         return
@@ -276,51 +259,45 @@ def _chosen(
             name = os.path.splitext(name)[0]
         if name not in pictures:
             what = f'no picture is called "{line.text}"'
-            faults.add(Fault, line.where, what, f"There are {_some(pictures)}.")
+            key = record_id(root, images / f"{name}.png")
+            findings.add("missing-file", line.where, what, f"There are {_some(pictures)}.", id=key)
         elif name in first:
-            faults.add(_twice, name, line, first[name])
+            same = f"First at {first[name].where}."
+            findings.add("duplicate-line", line.where, f'"{name}" is listed twice', same)
         else:
             first[name] = line
             yield name, line.where
 
 
-def _no_folder(root: Path, looked: Sequence[Path], places: Sequence[str]) -> Fault:
-    there = looked[0].parent
-    while not there.is_dir() and there != root:
-        there = there.parent
-    what = "no folder " + " or ".join(f"{place}/" for place in places)
-    return Fault(str(root), what, f"{there} holds {contents(there)}.")
+def add_same_name(findings: Findings, files: Sequence[Path], where: str, id_: str) -> None:
+    names = " and ".join(sorted(file.name for file in files))
+    message = f"{names} have one name and cannot be told apart"
+    hint = "Keep or list one of them, or rename the other."
+    findings.add("duplicate-stem", where or str(files[0].parent), message, hint, id=id_)
 
 
-def _no_file(path: Path, where: str) -> Fault:
+def _nearest_contents(root: Path, folder: Path) -> str:
+    while not folder.is_dir() and folder != root:
+        folder = folder.parent
+    return f"{folder} holds {contents(folder)}."
+
+
+def _what_is_there(path: Path) -> str:
     folder = path.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     alike = [name for name in os.listdir(folder) if os.path.splitext(name.lower())[0] == path.stem.lower()]
-    hint = f"There is {folder / min(alike)}." if alike else f"{folder} holds {contents(folder)}."
-    return Fault(where, f"no such file: {path}", hint)
+    return f"There is {folder / min(alike)}." if alike else f"{folder} holds {contents(folder)}."
 
 
-def _twice(name: str, line: Line, first: Line) -> Fault:
-    return Fault(line.where, f'"{name}" is listed twice', f"First at {first.where}.")
-
-
-def _same_name(files: Sequence[Path], where: str) -> Fault:
-    names = " and ".join(sorted(file.name for file in files))
-    what = f"{names} have one name and cannot be told apart"
-    return Fault(where or str(files[0].parent), what, "Keep or list one of them, or rename the other.")
-
-
-def _without_mask(image: Path, looked: Path, known: Collection[str]) -> Fault:
-    """The fault of a picture whose mask is not at ``looked`` (a path without suffix), with what is there."""
-    what = f"no mask for this picture: looked for {looked} with {' '.join(MASK_SUFFIXES)}"
+def _masks_there(image: Path, looked: Path, known: Collection[str]) -> str:
+    """What lies where the mask of a picture was looked for (``looked``, a path without suffix)."""
     folder = looked.parent
     if not folder.is_dir():
-        return Fault(str(image), what, f"There is no folder {folder}.")
+        return f"There is no folder {folder}."
     longer = [os.path.splitext(name)[0] for name in os.listdir(folder) if name.startswith(image.stem)]
     ends = [name[len(image.stem) :] for name in longer if re.match(r"[\W_]", name[len(image.stem) :])]
     if ends:
-        hint = f'There is {image.stem}{min(ends)}: `format: folders` can be told `mask_suffix: "{min(ends)}"`.'
-        return Fault(str(image), what, hint)
+        return f'There is {image.stem}{min(ends)}: `format: folders` can be told `mask_suffix: "{min(ends)}"`.'
     there = f"There are masks for {_some(known)}." if known else f"{folder} holds {contents(folder)}."
-    return Fault(str(image), what, f"{there}\nRemove the picture, or give a list of the pictures to use.")
+    return f"{there}\nRemove the picture, leave it out (`data.exclude`), or give a list of the pictures to use."

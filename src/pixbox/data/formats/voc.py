@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pixbox.data.formats.pairing import FaultList, Line, below, find_folders, find_list, listed_pairs, read_list
-from pixbox.errors import DataError, Fault
+from pixbox.data.findings import Findings
+from pixbox.data.formats.pairing import Line, below, find_folders, find_list, listed_pairs, read_list
+from pixbox.errors import DataError
 from pixbox.labels import LabelClass, LabelMap
 from pixbox.sample import Record
 
@@ -43,7 +44,7 @@ LABELS = LabelMap(
 """Background and the 20 object classes; 255, the outlines, is ignored."""
 
 
-def read_records(root: Path, source: str) -> list[Record]:
+def read_records(root: Path, source: str, findings: Findings) -> list[Record]:
     """The pictures of a split, in the order of its list.
 
     ``root`` is ``VOC2012`` or SBD's ``dataset`` folder; ``source`` names ``ImageSets/Segmentation/NAME.txt`` or
@@ -52,22 +53,19 @@ def read_records(root: Path, source: str) -> list[Record]:
     ``SegmentationClassAug``, then SBD's ``cls``.
 
     Raises:
-        DataError: no such folder, list or file, or pictures that are listed twice.
+        DataError: no such folder or list.
     """
     (images,) = find_folders(root, ("JPEGImages", "img"))
     lines = read_list(find_list(root, source, "ImageSets/Segmentation", "."))
-    faults = FaultList()
-    entries = list(_entries(root, images, lines, faults))
-    faults.raise_any()
-    return listed_pairs(root, entries)
+    return listed_pairs(root, _entries(root, images, lines, findings), findings)
 
 
-def _entries(root: Path, images: Path, lines: list[Line], faults: FaultList) -> Iterator[tuple[Line, Path, Path]]:
+def _entries(root: Path, images: Path, lines: list[Line], findings: Findings) -> Iterator[tuple[Line, Path, Path]]:
     for line in lines:
         fields = line.text.split()
         if len(fields) > 2:
             what, hint = f'{len(fields)} entries in "{line.text}"', "A line is an id, or a picture and a mask."
-            faults.add(Fault, line.where, what, hint)
+            findings.add("bad-line", line.where, what, hint)
             continue
         try:
             if len(fields) == 2:
@@ -78,6 +76,6 @@ def _entries(root: Path, images: Path, lines: list[Line], faults: FaultList) -> 
                 # Where none is there, the first says what is missing.
                 mask = next((path for path in masks if path.is_file()), masks[0])
         except DataError as error:
-            faults.add_all(error)
+            findings.add_error(error)
         else:
             yield line, image, mask
