@@ -32,18 +32,35 @@ def read_list(path: Path) -> list[Line]:
     Raises:
         DataError: it cannot be read, is not UTF-8 text, or has no entry.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path),
-                        hint="Save the list as UTF-8.") from None  # fmt: skip
-    except OSError as error:
-        raise DataError(f"cannot be read as a list ({error.strerror or error})", where=str(path)) from None
-    stripped = ((number, line.strip()) for number, line in enumerate(text.split("\n"), start=1))
-    lines = [Line(entry, f"{path}:{number}") for number, entry in stripped if entry and not entry.startswith("#")]
+    lines = read_lines(path)
     if not lines:
         raise DataError("the list is empty", where=str(path))
     return lines
+
+
+def read_lines(path: Path) -> list[Line]:
+    """As ``read_list``, but there may be no entry.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8 text.
+    """
+    stripped = ((number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), start=1))
+    return [Line(entry, f"{path}:{number}") for number, entry in stripped if entry and not entry.startswith("#")]
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 file, without a byte order mark; every line ends with a bare newline.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path),
+                        hint="Save it as UTF-8.") from None  # fmt: skip
+    except OSError as error:
+        raise DataError(f"cannot be read as text ({error.strerror or error})", where=str(path)) from None
 
 
 def find_list(root: Path, source: str, *folders: str, hint: str = "") -> Path:
@@ -157,28 +174,89 @@ def find_pairs(
     truths = files_by_name(masks, MASK_SUFFIXES, mask_end, without=images)
     if images == masks and mask_end:
         pictures = {name: files for name, files in pictures.items() if not name.endswith(mask_end)}
-    pictures = {name: pictures[name] for name in sorted(pictures, key=natural)}
-    if not pictures:
-        wanted = " ".join(f"*{image_end}{suffix}" for suffix in IMAGE_SUFFIXES)
-        raise DataError(f"there are no pictures ({wanted})", where=str(images), hint=f"It holds {contents(images)}.")
     records: list[Record] = []
-    for name, where in chosen(root, images, pictures, only, findings):
-        image, mask = images / pictures[name][0], truths.get(name, [])
-        key = record_id(root, image)
-        if len(pictures[name]) > 1:
-            add_same_name(findings, [images / file for file in pictures[name]], where, key)
-        elif len(mask) > 1:
-            add_same_name(findings, [masks / file for file in mask], where, key)
-        elif not mask:
+    for name, key, image, mask in _same_names(root, images, masks, pictures, truths, only, findings, image_end):
+        if mask is None:
             looked = masks / f"{name}{mask_end}"
             message = f"no mask for this picture: looked for {looked} with {' '.join(MASK_SUFFIXES)}"
             findings.add("missing-mask", str(image), message, partial(_masks_there, image, looked, truths), id=key)
         else:
-            records.append(Record(key, image, masks / mask[0]))
-    if only is None:
-        for name in truths.keys() - pictures.keys():
-            findings.add("unmatched-mask", str(masks / truths[name][0]), "no picture of this name", "It is left aside.")
+            records.append(Record(key, image, mask))
     return records
+
+
+def find_annotated(
+    root: Path,
+    images: Path,
+    annotations: Path,
+    suffix: str,
+    findings: Findings,
+    *,
+    only: Sequence[Line] | None = None,
+    aside: Collection[str] = (),
+) -> Iterator[tuple[str, Path, Path | None]]:
+    """Record id, picture and annotation file of the same name, or None, in two folders and the folders in them.
+
+    An annotation file without a picture, and a name that is not there or is there twice are findings.
+
+    Args:
+        root: data root; both folders lie below it.
+        images: folder of pictures.
+        annotations: folder of annotation files; may be ``images``.
+        suffix: of annotation files, ``.xml``.
+        only: the names to use, relative to ``images``, in this order; all, in natural order, if None.
+        aside: names without suffix, in lower case, of files that have the suffix but describe no picture.
+
+    Raises:
+        DataError: no picture.
+    """
+    pictures = files_by_name(images, IMAGE_SUFFIXES)
+    files = files_by_name(annotations, (suffix,))
+    files = {name: found for name, found in files.items() if os.path.basename(name).lower() not in aside}
+    for _, key, image, file in _same_names(root, images, annotations, pictures, files, only, findings):
+        yield key, image, file
+
+
+def add_missing(findings: Findings, image: Path, key: str, folder: Path, suffix: str) -> None:
+    """Note a picture that ``find_annotated`` gave without the annotation file that it needs."""
+    message = f"no annotation for this picture: looked for {image.stem}{suffix} in {folder}"
+    hint = "Annotate it, remove it, leave it out (`data.exclude`), or give a list of the pictures to use."
+    findings.add("missing-mask", str(image), message, hint, id=key)
+
+
+def _same_names(
+    root: Path,
+    images: Path,
+    truths: Path,
+    pictures: dict[str, list[str]],
+    files: dict[str, list[str]],
+    only: Sequence[Line] | None,
+    findings: Findings,
+    image_end: str = "",
+) -> Iterator[tuple[str, str, Path, Path | None]]:
+    """Name, record id, picture and file of that name, or None, of two ``files_by_name``.
+
+    Names that are listed but not there or are there twice, and files without a picture, are findings.
+
+    Raises:
+        DataError: no picture.
+    """
+    if not pictures:
+        wanted = " ".join(f"*{image_end}{suffix}" for suffix in IMAGE_SUFFIXES)
+        raise DataError(f"there are no pictures ({wanted})", where=str(images), hint=f"It holds {contents(images)}.")
+    pictures = {name: pictures[name] for name in sorted(pictures, key=natural)}
+    for name, where in chosen(root, images, pictures, only, findings):
+        image, found = images / pictures[name][0], files.get(name, [])
+        key = record_id(root, image)
+        if len(pictures[name]) > 1:
+            add_same_name(findings, [images / file for file in pictures[name]], where, key)
+        elif len(found) > 1:
+            add_same_name(findings, [truths / file for file in found], where, key)
+        else:
+            yield name, key, image, truths / found[0] if found else None
+    if only is None:
+        for name in sorted(files.keys() - pictures.keys(), key=natural):
+            findings.add("unmatched-mask", str(truths / files[name][0]), "no picture of this name", "It is left aside.")
 
 
 def record_id(root: Path, image: Path) -> str:
