@@ -42,7 +42,7 @@ class Counted:
 
 
 def key_of(record: Record, labels: LabelMap = LABELS) -> CacheKey:
-    return cache_key(record.image, record.annotation if isinstance(record.annotation, Path) else None, labels)
+    return cache_key(record, labels)
 
 
 def assert_equal(found: Decoded, expected: Decoded) -> None:
@@ -142,20 +142,20 @@ def test_changed_label_map_is_noticed(kind: str, open_kind: Callable[[str], Cach
 
 def test_key_differs_with_each_of_its_parts(records: list[Record], tmp_path: Path) -> None:
     image, mask = records[0].image, records[0].annotation
-    assert isinstance(mask, Path)
     copy = tmp_path / "copy.png"
     copy.write_bytes(image.read_bytes())
     os.utime(copy, ns=(image.stat().st_atime_ns, image.stat().st_mtime_ns))
     renamed = LabelMap.model_validate({"classes": ["a", "b", "d"]})
     keys = {
-        cache_key(image, mask, LABELS).digest, cache_key(image, None, LABELS).digest,
-        cache_key(mask, None, LABELS).digest, cache_key(copy, mask, LABELS).digest,
-        cache_key(image, mask, renamed).digest,
+        cache_key(Record("x", image, mask), LABELS).digest, cache_key(Record("x", image, None), LABELS).digest,
+        cache_key(Record("x", copy, None), LABELS).digest, cache_key(Record("x", copy, mask), LABELS).digest,
+        cache_key(Record("x", image, mask), renamed).digest,
+        cache_key(Record("x", image, mask), LABELS, "bands 3 2 1").digest,
     }  # fmt: skip
-    assert len(keys) == 5
-    assert cache_key(image, mask, LABELS) == cache_key(image, mask, LABELS.model_copy())
+    assert len(keys) == 6
+    assert cache_key(Record("x", image, mask), LABELS) == cache_key(Record("y", image, mask), LABELS.model_copy())
     with pytest.raises(DataError, match="no such file"):
-        cache_key(tmp_path / "gone.png", None, LABELS)
+        cache_key(Record("x", tmp_path / "gone.png", None), LABELS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -362,7 +362,7 @@ def test_cache_folder_may_vanish_while_it_is_open(records: list[Record], tmp_pat
 @pytest.mark.skipif(os.name == "nt", reason="Windows has LOCALAPPDATA")
 def test_default_folder_follows_the_xdg_convention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert user_cache_folder() == tmp_path / "pixbox" / "pictures"
+    assert user_cache_folder("pictures") == tmp_path / "pixbox" / "pictures"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert user_cache_folder() == tmp_path / ".cache" / "pixbox" / "pictures"
+    assert user_cache_folder("pictures") == tmp_path / ".cache" / "pixbox" / "pictures"

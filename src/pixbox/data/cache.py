@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pixbox.data.images import image_size_hw
 from pixbox.errors import DataError
 from pixbox.labels import LabelMap
-from pixbox.sample import Record
+from pixbox.sample import Record, Shapes
 
 Decoded = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
 """A picture, (H, W, 3) uint8 RGB, and its mask, (H, W) uint8 class indices, if it has one."""
@@ -43,25 +43,28 @@ class CacheKey:
     """What a decoded picture was made from.
 
     Attributes:
-        image, mask: absolute paths.
-        digest: 16 bytes that differ whenever a path, a file's size or time of change, or the label map differs.
+        image, annotation: absolute paths; of the mask, or of the file that describes the objects.
+        digest: 16 bytes that differ whenever a path, a file's size or time of change, the label map or the way
+            of reading differs.
     """
 
     image: Path
-    mask: Path | None
+    annotation: Path | None
     digest: bytes
 
 
-def cache_key(image: Path, mask: Path | None, labels: LabelMap) -> CacheKey:
-    """The key of a picture and its mask as they lie on disk now.
+def cache_key(record: Record, labels: LabelMap, reading: str = "") -> CacheKey:
+    """The key of a picture and its annotation as they lie on disk now; ``reading`` stands for how they are read.
 
     Raises:
         DataError: a file is missing.
     """
-    digest = hashlib.blake2b(_labels_digest(labels), digest_size=16)
-    for path in (image, mask):
-        if path is None:
-            continue
+    digest = hashlib.blake2b(_labels_digest(labels) + reading.encode(), digest_size=16)
+    annotation = _annotation_file(record)
+    files = [record.image, annotation] if annotation is not None else [record.image]
+    if isinstance(record.annotation, Shapes):
+        files += [shape.region for shape in record.annotation.shapes if isinstance(shape.region, Path)]
+    for path in files:
         try:
             status = os.stat(path)  # four times as fast as Path.stat
         except FileNotFoundError:
@@ -69,7 +72,14 @@ def cache_key(image: Path, mask: Path | None, labels: LabelMap) -> CacheKey:
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})", where=str(path)) from None
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
-    return CacheKey(image, mask, digest.digest())
+    return CacheKey(record.image, annotation, digest.digest())
+
+
+def _annotation_file(record: Record) -> Path | None:
+    annotation = record.annotation
+    if isinstance(annotation, Shapes):
+        return annotation.file
+    return annotation if isinstance(annotation, Path) else None
 
 
 @lru_cache(maxsize=4)
@@ -98,17 +108,17 @@ def open_cache(kind: Literal["none", "ram", "disk"], folder: Path | None, record
         DataError: there is not enough memory (both figures named), or the folder cannot be written to.
     """
     if kind == "disk":
-        return _DiskCache(folder or user_cache_folder())
+        return _DiskCache(folder or user_cache_folder("pictures"))
     return _RamCache(records) if kind == "ram" else _NoCache()
 
 
-def user_cache_folder() -> Path:
-    """Where ``cache: disk`` keeps pictures unless told otherwise."""
+def user_cache_folder(name: str) -> Path:
+    """Where pixbox keeps what it can make again, below the user's cache folder."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
-        return (Path(base) if base else Path.home() / "AppData" / "Local") / "pixbox" / "pictures"
+        return (Path(base) if base else Path.home() / "AppData" / "Local") / "pixbox" / name
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pixbox" / "pictures"
+    return (Path(base) if base else Path.home() / ".cache") / "pixbox" / name
 
 
 class _NoCache:
@@ -159,7 +169,7 @@ class _RamCache:
         self._digests = _share(torch.zeros(len(self._slots), 16, dtype=torch.uint8))
 
     def get(self, key: CacheKey, read: Callable[[], Decoded]) -> Decoded:
-        slot = self._slots.get((key.image, key.mask))
+        slot = self._slots.get((key.image, key.annotation))
         if slot is None:
             return _read_only(*read())
         digest = self._digests.numpy()[slot.number]
@@ -199,7 +209,7 @@ def _split(block: NDArray[np.uint8], size_hw: tuple[int, int], has_mask: bool) -
 
 
 def _lay_out(records: Sequence[Record]) -> dict[tuple[Path, Path | None], _Slot]:
-    files = list(dict.fromkeys((r.image, r.annotation if isinstance(r.annotation, Path) else None) for r in records))
+    files = list(dict.fromkeys((record.image, _annotation_file(record)) for record in records))
     with ThreadPoolExecutor(8) as pool:
         sizes = list(pool.map(image_size_hw, [image for image, _ in files]))
     slots: dict[tuple[Path, Path | None], _Slot] = {}

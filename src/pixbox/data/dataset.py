@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -30,10 +29,11 @@ from pixbox.augment import (
     warp_mask,
 )
 from pixbox.config import DataConfig, Experiment
+from pixbox.data.annotation import read_classes
 from pixbox.data.cache import Cache, cache_key
-from pixbox.data.images import read_image, read_mask
+from pixbox.data.images import read_image
 from pixbox.data.sampler import EpochIndex, StepSampler
-from pixbox.errors import DataError, Fault
+from pixbox.errors import DataError
 from pixbox.labels import LabelMap
 from pixbox.sample import Batch, Mask, Placement, Record, Sample, WholeImage
 
@@ -51,23 +51,15 @@ class SampleReader:
         Raises:
             DataError: naming the file that cannot be used.
         """
-        mask_file = record.annotation if isinstance(record.annotation, Path) else None
-        key = cache_key(record.image, mask_file, self.labels)
-        image, classes = self.cache.get(key, lambda: self._decode(record.image, mask_file))
+        key = cache_key(record, self.labels)
+        image, classes = self.cache.get(key, lambda: self._decode(record))
         return Sample(record.id, image, None if classes is None else Mask(classes))
 
-    def _decode(self, image_file: Path, mask_file: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        image = read_image(image_file)
-        if mask_file is None:
+    def _decode(self, record: Record) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        image = read_image(record.image)
+        if record.annotation is None:
             return image, None
-        try:
-            classes = self.labels.encode(read_mask(mask_file))
-        except DataError as error:
-            raise DataError([Fault(f.where or str(mask_file), f.what, f.hint) for f in error.faults]) from None
-        if classes.shape != image.shape[:2]:
-            # Same proportions, other resolution: the check before training lets only these through.
-            classes = cv2.resize(classes, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-        return image, classes
+        return image, read_classes(record, self.labels, image.shape[:2])
 
 
 class TrainingSet(Dataset[Any]):

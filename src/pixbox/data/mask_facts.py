@@ -77,7 +77,7 @@ class MaskFactStore:
 
     def __init__(self, folder: Path | None = None, workers: int | None = None) -> None:
         self._workers = workers or min(16, os.cpu_count() or 1)
-        self._path = (folder or user_cache_folder()) / "masks.sqlite"
+        self._path = (folder or user_cache_folder("masks")) / "masks.sqlite"
 
     def read(self, files: Sequence[Path]) -> Iterator[MaskFacts | DataError]:
         """The facts of each file, in order; an error that names the file in place of one that cannot be read."""
@@ -128,8 +128,8 @@ class _Table:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self._path, timeout=10)
             self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS masks (path TEXT PRIMARY KEY, version INT, size INT, changed INT, height INT,"
-                " width INT, kind TEXT, vals BLOB, counts BLOB, palette BLOB)"
+                "CREATE TABLE IF NOT EXISTS masks (path TEXT PRIMARY KEY, version INT, size INT, changed INT,"
+                " height INT, width INT, kind TEXT, vals BLOB, counts BLOB, palette BLOB)"
             )
         except (OSError, sqlite3.Error):
             self._connection = None
