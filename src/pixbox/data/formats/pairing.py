@@ -63,6 +63,19 @@ def read_text(path: Path) -> str:
         raise DataError(f"cannot be read as text ({error.strerror or error})", where=str(path)) from None
 
 
+def read_names(path: Path) -> list[str]:
+    """Class names, one a line; the first line is the first class.
+
+    Raises:
+        DataError: it cannot be read, is not UTF-8 text, is empty, or has a blank line between others.
+    """
+    names = [line.strip() for line in read_text(path).rstrip().split("\n")]
+    if "" in names:
+        raise DataError("no class name in this line", where=f"{path}:{names.index('') + 1}",
+                        hint="Write one class name a line; the line says which class it is.")  # fmt: skip
+    return names
+
+
 def find_list(root: Path, source: str, *folders: str, hint: str = "") -> Path:
     """The list file ``source`` or ``source.txt`` in the first of the folders below the root that has it.
 
@@ -123,11 +136,22 @@ def listed_pairs(root: Path, entries: Iterable[tuple[Line, Path, Path]], finding
 
     Files that do not exist, a picture that is listed twice and two of one name are findings, not records.
     """
+    listed = listed_files(root, ((line, (image, mask)) for line, image, mask in entries), findings)
+    return [Record(key, image, mask) for key, _, (image, mask) in listed]
+
+
+def listed_files(
+    root: Path, entries: Iterable[tuple[Line, tuple[Path, ...]]], findings: Findings
+) -> Iterator[tuple[str, Line, tuple[Path, ...]]]:
+    """The entries of a list, a picture and the files that belong to it, that can be used; each with the record id.
+
+    Files that do not exist, a picture that is listed twice and two of one name are findings.
+    """
     folders: dict[str, frozenset[str]] = {}
     first: dict[str, tuple[Line, Path]] = {}
-    records: list[Record] = []
-    for line, image, mask in entries:
-        missing = [path for path in (image, mask) if not _exists(path, folders)]
+    for line, files in entries:
+        image = files[0]
+        missing = [path for path in files if not _exists(path, folders)]
         key = record_id(root, image)
         for path in missing:
             findings.add("missing-file", line.where, f"no such file: {path}", partial(_what_is_there, path), id=key)
@@ -137,8 +161,7 @@ def listed_pairs(root: Path, entries: Iterable[tuple[Line, Path, Path]], finding
         elif same_id is not line:
             add_same_name(findings, (other, image), line.where, key)
         elif not missing:
-            records.append(Record(key, image, mask))
-    return records
+            yield key, line, files
 
 
 def find_pairs(
@@ -257,6 +280,11 @@ def _same_names(
     if only is None:
         for name in sorted(files.keys() - pictures.keys(), key=natural):
             findings.add("unmatched-mask", str(truths / files[name][0]), "no picture of this name", "It is left aside.")
+
+
+def split_folders(name: str) -> tuple[str, ...]:
+    """What the folder of a split may be called."""
+    return ("val", "valid", "validation") if name == "val" else (name,)
 
 
 def record_id(root: Path, image: Path) -> str:
