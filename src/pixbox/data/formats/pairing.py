@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from pixbox.data.findings import Findings
+from pixbox.data.formats.reading import read_text
 from pixbox.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from pixbox.errors import DataError
 from pixbox.sample import Record
@@ -46,21 +47,6 @@ def read_lines(path: Path) -> list[Line]:
     """
     stripped = ((number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), start=1))
     return [Line(entry, f"{path}:{number}") for number, entry in stripped if entry and not entry.startswith("#")]
-
-
-def read_text(path: Path) -> str:
-    """The content of a UTF-8 file, without a byte order mark; every line ends with a bare newline.
-
-    Raises:
-        DataError: it cannot be read, or is not UTF-8 text.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path),
-                        hint="Save it as UTF-8.") from None  # fmt: skip
-    except OSError as error:
-        raise DataError(f"cannot be read as text ({error.strerror or error})", where=str(path)) from None
 
 
 def read_names(path: Path) -> list[str]:
@@ -198,7 +184,7 @@ def find_pairs(
     if images == masks and mask_end:
         pictures = {name: files for name, files in pictures.items() if not name.endswith(mask_end)}
     records: list[Record] = []
-    for name, key, image, mask in _same_names(root, images, masks, pictures, truths, only, findings, image_end):
+    for name, key, image, mask in same_names(root, images, masks, pictures, truths, only, findings, image_end):
         if mask is None:
             looked = masks / f"{name}{mask_end}"
             message = f"no mask for this picture: looked for {looked} with {' '.join(MASK_SUFFIXES)}"
@@ -236,7 +222,7 @@ def find_annotated(
     pictures = files_by_name(images, IMAGE_SUFFIXES)
     files = files_by_name(annotations, (suffix,))
     files = {name: found for name, found in files.items() if os.path.basename(name).lower() not in aside}
-    for _, key, image, file in _same_names(root, images, annotations, pictures, files, only, findings):
+    for _, key, image, file in same_names(root, images, annotations, pictures, files, only, findings):
         yield key, image, file
 
 
@@ -247,7 +233,7 @@ def add_missing(findings: Findings, image: Path, key: str, folder: Path, suffix:
     findings.add("missing-mask", str(image), message, hint, id=key)
 
 
-def _same_names(
+def same_names(
     root: Path,
     images: Path,
     truths: Path,

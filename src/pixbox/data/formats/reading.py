@@ -15,35 +15,38 @@ _WAY_OUT = "Export or copy it again."
 def read_text(path: Path) -> str:
     """The text of a file: UTF-8, with or without a byte order mark, or UTF-16 with one.
 
+    Every line ends with a bare newline; the mark is not part of the text.
+
     Raises:
-        DataError: the file is missing, empty, cannot be read, or is not such text; with the byte.
+        DataError: the file is missing, cannot be read, or is not such text; with the byte.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), code="missing-file") from None
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", where=str(path),
+        raise DataError(f"cannot be read as text ({error.strerror or error})", where=str(path),
                         code="unreadable-file") from None  # fmt: skip
-    if not data:
-        raise DataError("the file is empty", where=str(path), hint=_WAY_OUT, code="empty-file")
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         # The decoder of UTF-8 counts from behind the mark.
         byte = error.start + (len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0)
         raise DataError(f"is not {'UTF-16' if is_utf16 else 'UTF-8'} text (byte {byte})", where=str(path),
-                        hint="Save it as UTF-8.", code="bad-annotation") from None  # fmt: skip
+                        hint="Save it as UTF-8.") from None  # fmt: skip
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file: dict, list, str, int, float, bool or None. ``NaN`` is read as a float.
 
     Raises:
-        DataError: as ``read_text``; or it is not JSON, with line and column.
+        DataError: as ``read_text``; or it is empty, or not JSON, with line and column.
     """
     text = read_text(path)
+    if not text.strip():
+        raise DataError("the file is empty", where=str(path), hint=_WAY_OUT, code="empty-file")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
