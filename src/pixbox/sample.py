@@ -79,6 +79,19 @@ class RunLengths:
 
 
 @dataclass(frozen=True, slots=True)
+class MapSegment:
+    """The pixels of one segment in a panoptic map, a picture whose colours number the segments.
+
+    Attributes:
+        file: the map, 8-bit RGB.
+        number: red + 256 green + 65536 blue of its pixels.
+    """
+
+    file: Path
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """One object as an annotation file describes it; nothing about it has been checked yet.
 
@@ -86,7 +99,7 @@ class Shape:
         label: the class as the file names it.
         box_xyxy: (x1, y1, x2, y2) in pixels, as written: may be inverted, outside the picture or NaN.
         region: its pixels: outlines, each (K, 2) float64 x, y in pixels, of which the union counts; run
-            lengths; a mask file in which they are not zero; None where only the box is known.
+            lengths; a segment of a map; a mask file in which they are not zero; None where only the box is known.
         difficult: counts neither as found nor as missed.
         crowd: stands for many objects at once; ignored in training.
         where: file and place in it, for messages.
@@ -94,7 +107,7 @@ class Shape:
 
     label: str
     box_xyxy: tuple[float, float, float, float]
-    region: tuple[NDArray[np.float64], ...] | RunLengths | Path | None = None
+    region: tuple[NDArray[np.float64], ...] | RunLengths | MapSegment | Path | None = None
     difficult: bool = False
     crowd: bool = False
     where: str = ""

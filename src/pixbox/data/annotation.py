@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +17,17 @@ from numpy.typing import NDArray
 from pixbox.data.images import read_mask
 from pixbox.errors import DataError, Fault, did_you_mean
 from pixbox.labels import IGNORE, LabelMap
-from pixbox.sample import Boxes, Record, RunLengths, Shape, Shapes
+from pixbox.sample import Boxes, MapSegment, Record, RunLengths, Shape, Shapes
+
+_LONGEST_OUTLINE = 1 << 22
+"""Pixels. The time and memory that filling takes grow with the length of the outline."""
+_MOST_PIXELS = 1 << 30
+_FINE = 5
+"""COCO's rule walks along an outline in fifths of a pixel."""
+_KEPT_MAPS = 16
+
+Window = tuple[slice, slice]
+"""Rows and columns of a picture."""
 
 
 def read_classes(record: Record, labels: LabelMap, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
@@ -38,7 +52,7 @@ def read_classes(record: Record, labels: LabelMap, size_hw: tuple[int, int]) -> 
     return fit_mask(classes, size_hw, f"{annotation}", f"{record.image}")
 
 
-def fit_mask(mask: NDArray[np.uint8], size_hw: tuple[int, int], where: str, picture: str) -> NDArray[np.uint8]:
+def fit_mask(mask: NDArray[np.uint8], size_hw: tuple[int, int], where: str, picture: str = "") -> NDArray[np.uint8]:
     """A mask brought to its picture's size by nearest neighbour.
 
     Raises:
@@ -48,7 +62,7 @@ def fit_mask(mask: NDArray[np.uint8], size_hw: tuple[int, int], where: str, pict
     if mask_hw == size_hw:
         return mask
     if not same_proportions(mask_hw, size_hw):
-        what = f"the mask is {size_text(mask_hw)} pixels, its picture {picture} is {size_text(size_hw)}"
+        what = f"the mask is {size_text(mask_hw)} pixels, {f'its picture {picture}'.strip()} is {size_text(size_hw)}"
         hint = "A mask must cover its picture; leave both out (`data.exclude`), or mend them."
         raise DataError(what, where=where, hint=hint, code="mask-size")
     resized = cv2.resize(mask, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -67,7 +81,8 @@ def paint(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> NDArray
     painted = np.full(size_hw, labels.outside, dtype=np.uint8)
     scale = _scale(shapes, size_hw)
     for shape, index in zip(shapes.shapes, class_indices(shapes, labels), strict=True):
-        painted[region_pixels(shape, size_hw, scale)] = IGNORE if shape.crowd else index
+        window, pixels = _region(shape, size_hw, scale)
+        painted[window][pixels] = IGNORE if shape.crowd else index
     return painted
 
 
@@ -88,8 +103,7 @@ def to_boxes(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> Boxe
         x1, y1, x2, y2 = shape.box_xyxy
         box = (max(0.0, x1 * scale_x), max(0.0, y1 * scale_y),
                min(float(width), x2 * scale_x), min(float(height), y2 * scale_y))  # fmt: skip
-        # Written so that a NaN is left out, too.
-        if box[2] > box[0] and box[3] > box[1]:
+        if all(map(isfinite, shape.box_xyxy)) and box[2] > box[0] and box[3] > box[1]:
             kept.append(box)
             classes.append(0 if index == IGNORE else index)
             difficult.append(shape.difficult or shape.crowd or index == IGNORE)
@@ -125,36 +139,164 @@ def region_pixels(
     Raises:
         DataError: a region whose own size does not fit the picture, or that cannot be read.
     """
-    height, width = size_hw
+    pixels = np.zeros(size_hw, dtype=np.bool_)
+    window, inside = _region(shape, size_hw, scale_xy)
+    pixels[window] = inside
+    return pixels
+
+
+def region_files(shapes: Shapes) -> list[Path]:
+    """The mask files and maps, each once, that the regions of the objects lie in."""
+    regions = (shape.region for shape in shapes.shapes)
+    files = (region.file if isinstance(region, MapSegment) else region for region in regions)
+    return list(dict.fromkeys(file for file in files if isinstance(file, Path)))
+
+
+def pixel_bounds(pixels: NDArray[Any]) -> tuple[float, float, float, float] | None:
+    """The smallest box (x1, y1, x2, y2) around all (H, W) pixels that are not zero; None where there is none."""
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    if not len(rows):
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def run_lengths(region: RunLengths, where: str = "") -> NDArray[np.int64]:
+    """The lengths of the runs of 0 and 1 in turn, uncompressed; together they cover the picture.
+
+    Raises:
+        DataError: they do not, or the compressed text is damaged.
+    """
+    height, width = region.size_hw
+    lengths = (
+        _uncompressed(region.counts) if isinstance(region.counts, bytes) else np.array(region.counts, dtype=np.int64)
+    )
+    if height * width > _MOST_PIXELS:
+        raise DataError(f"run lengths of a picture of {size_text(region.size_hw)} pixels: too large to be read",
+                        where=where, code="bad-annotation")  # fmt: skip
+    if ((lengths < 0) | (lengths > height * width)).any() or lengths.sum() != height * width:
+        raise DataError(f"run lengths of {lengths.sum():,} pixels for a picture of {size_text(region.size_hw)}"
+                        if len(lengths) else "run lengths that cannot be read", where=where,
+                        hint="Export it again.", code="bad-annotation")  # fmt: skip
+    return lengths
+
+
+def _uncompressed(counts: bytes) -> NDArray[np.int64]:
+    """The lengths in COCO's compressed text; none where it is damaged.
+
+    Each character holds 5 bits of a number, lowest first, and whether more follow; a number is in two's
+    complement. From the fourth on it is a difference to the number two before.
+    """
+    codes = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - ord("0")
+    ends = np.flatnonzero(codes & 32 == 0)
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        return np.zeros(0, dtype=np.int64)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    digits = ends - starts + 1
+    if digits.max() > 8:
+        return np.zeros(0, dtype=np.int64)
+    places = np.arange(len(codes)) - np.repeat(starts, digits)
+    numbers: NDArray[np.int64] = np.add.reduceat((codes & 31) << 5 * places, starts)
+    numbers -= np.where(codes[ends] & 16, 1 << 5 * digits, 0)
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
+
+
+def _region(shape: Shape, size_hw: tuple[int, int], scale_xy: tuple[float, float]) -> tuple[Window, NDArray[np.bool_]]:
+    """A part of the picture that holds all pixels of an object, and which pixels in it are the object's.
+
+    Raises:
+        DataError: as ``region_pixels``.
+    """
     region = shape.region
     if region is None:
-        x1, y1, x2, y2 = np.nan_to_num(np.array(shape.box_xyxy) * (*scale_xy, *scale_xy), posinf=0, neginf=0)
-        region = (np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]),)
-        scale_xy = (1.0, 1.0)
+        height, width = size_hw
+        x1, y1, x2, y2 = np.clip(np.array(shape.box_xyxy) * (*scale_xy, *scale_xy), 0, (width, height, width, height))
+        return _fill([np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])], size_hw, shape.where)
     if isinstance(region, tuple):
-        outlines = [(ring * scale_xy).ravel().tolist() for ring in region if len(ring) >= 3 and np.isfinite(ring).all()]
-        if not outlines:
-            return np.zeros(size_hw, dtype=np.bool_)
-        code = coco_mask.merge(coco_mask.frPyObjects(outlines, height, width))
-        return np.asarray(coco_mask.decode(code), dtype=np.bool_)
+        return _fill([ring * scale_xy for ring in region], size_hw, shape.where)
     if isinstance(region, RunLengths):
-        mask = _decode(region, shape.where)
+        window, mask = _decode(region, shape.where)
+        if region.size_hw == size_hw:
+            return window, mask.astype(np.bool_)
+        whole = np.zeros(region.size_hw, dtype=np.uint8)
+        whole[window] = mask
+        fitted = fit_mask(whole, size_hw, shape.where)
+    elif isinstance(region, MapSegment):
+        mask = (_read_map(region.file) == region.number).astype(np.uint8)
+        fitted = fit_mask(mask, size_hw, str(region.file))
     else:
         pixels = read_mask(region).pixels
         mask = np.asarray(pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0, dtype=np.uint8)
-    return fit_mask(mask, size_hw, str(region) if isinstance(region, Path) else shape.where, "").astype(np.bool_)
+        fitted = fit_mask(mask, size_hw, str(region))
+    return (slice(None), slice(None)), fitted.astype(np.bool_)
 
 
-def _decode(region: RunLengths, where: str) -> NDArray[np.uint8]:
-    height, width = region.size_hw
-    if isinstance(region.counts, bytes):
-        return np.asarray(coco_mask.decode({"size": [height, width], "counts": region.counts}), dtype=np.uint8)
-    lengths = np.array(region.counts, dtype=np.int64)
-    if lengths.sum() != height * width or (lengths < 0).any():
-        raise DataError(f"run lengths of {lengths.sum():,} pixels for a picture of {size_text(region.size_hw)}",
-                        where=where, code="bad-annotation")  # fmt: skip
-    ones = np.arange(len(lengths)) % 2
-    return np.repeat(ones, lengths).astype(np.uint8).reshape(width, height).T
+def _fill(
+    outlines: Sequence[NDArray[np.float64]], size_hw: tuple[int, int], where: str
+) -> tuple[Window, NDArray[np.bool_]]:
+    """A part of the picture around the outlines, (K, 2) x, y in pixels, and which pixels in it one of them holds.
+
+    Outlines of fewer than three points or with a NaN hold nothing.
+
+    Raises:
+        DataError: an outline is too long to be followed.
+    """
+    rings = [ring for ring in outlines if len(ring) >= 3 and np.isfinite(ring).all()]
+    if not rings:
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), dtype=np.bool_)
+    longest = max(np.abs(np.diff(ring, axis=0, append=ring[:1])).max(axis=1).sum() for ring in rings)
+    if longest > _LONGEST_OUTLINE:
+        raise DataError(f"an outline {longest:,.0f} pixels long in a picture of {size_text(size_hw)}", where=where,
+                        hint="Its points lie far outside the picture.", code="bad-annotation")  # fmt: skip
+    # Only the part around the object is filled. It is cut out in whole steps of the rule, so that the
+    # pixels are the same as if the picture were filled as a whole.
+    steps = [np.trunc(ring * _FINE + 0.5) for ring in rings]
+    points = np.concatenate(steps) / _FINE
+    size_wh = np.array((size_hw[1], size_hw[0]))
+    first = np.clip(np.floor(points.min(axis=0)) - 1, 0, size_wh).astype(int)
+    last = np.clip(np.ceil(points.max(axis=0)) + 2, first, size_wh).astype(int)
+    window = (slice(first[1], last[1]), slice(first[0], last[0]))
+    width, height = last - first
+    if not width or not height:
+        return window, np.zeros((height, width), dtype=np.bool_)
+    moved = [step - first * _FINE for step in steps]
+    # The rule cuts fractions off towards zero: this gives each step back on either side of it.
+    flat = [((step - np.where(step < 0, 0.75, 0)) / _FINE).ravel().tolist() for step in moved]
+    code = coco_mask.merge(coco_mask.frPyObjects(flat, int(height), int(width)))
+    return window, np.asarray(coco_mask.decode(code), dtype=np.bool_)
+
+
+def _decode(region: RunLengths, where: str) -> tuple[Window, NDArray[np.uint8]]:
+    """The columns that hold ones, and their pixels."""
+    height = region.size_hw[0]
+    lengths = run_lengths(region, where)
+    if lengths[1::2].sum() == 0:
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), dtype=np.uint8)
+    ends = np.cumsum(lengths)
+    ones = np.flatnonzero(lengths[1::2]) * 2 + 1
+    first = int(ends[ones[0]] - lengths[ones[0]]) // height
+    last = int(ends[ones[-1]] - 1) // height + 1
+    starts = np.clip(ends - lengths, first * height, last * height)
+    within = np.clip(ends, first * height, last * height) - starts
+    pixels = np.repeat((np.arange(len(lengths)) % 2).astype(np.uint8), within)
+    return (slice(0, height), slice(first, last)), pixels.reshape(last - first, height).T
+
+
+@lru_cache(maxsize=_KEPT_MAPS)
+def _read_map(path: Path) -> NDArray[np.uint32]:
+    """(H, W) numbers of the segments of a panoptic map; kept, because every segment of a picture asks for it.
+
+    Raises:
+        DataError: it cannot be read, or is not RGB.
+    """
+    pixels = read_mask(path).pixels
+    if pixels.ndim != 3:
+        raise DataError("is not RGB: a panoptic map numbers its segments by colours", where=str(path),
+                        hint="Grey masks of class numbers are read by `format: folders`.",
+                        code="not-labels")  # fmt: skip
+    parts = pixels.astype(np.uint32)
+    return np.asarray(parts[:, :, 0] | parts[:, :, 1] << 8 | parts[:, :, 2] << 16)
 
 
 def _scale(shapes: Shapes, size_hw: tuple[int, int]) -> tuple[float, float]:

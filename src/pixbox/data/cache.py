@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixbox.data.annotation import region_files
 from pixbox.data.images import image_size_hw
 from pixbox.errors import DataError
 from pixbox.labels import LabelMap
@@ -63,7 +64,7 @@ def cache_key(record: Record, labels: LabelMap, reading: str = "") -> CacheKey:
     annotation = _annotation_file(record)
     files = [record.image, annotation] if annotation is not None else [record.image]
     if isinstance(record.annotation, Shapes):
-        files += [shape.region for shape in record.annotation.shapes if isinstance(shape.region, Path)]
+        files += region_files(record.annotation)
     for path in files:
         try:
             status = os.stat(path)  # four times as fast as Path.stat
