@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pixbox.config import AnnotatedFolder, DataConfig, FolderPair, Format, Task
 from pixbox.data.findings import Findings
-from pixbox.data.formats import ade20k, ccp, cityscapes, coco_stuff, folders, list_file, voc
+from pixbox.data.formats import ade20k, ccp, cityscapes, coco_stuff, folders, imagefolder, list_file, voc, yolo
 from pixbox.errors import ConfigError, DataError
 from pixbox.labels import LabelClass, LabelMap
 from pixbox.sample import Record
@@ -37,7 +37,10 @@ class _Annotated(Protocol):
     def class_names(self, root: Path, sources: Sequence[str | AnnotatedFolder]) -> list[str]: ...
 
 
-_ANNOTATED: Mapping[Format, _Annotated] = {}
+_ANNOTATED: Mapping[Format, _Annotated] = {
+    "yolo": yolo,
+    "imagefolder": imagefolder,
+}
 """Formats of outlines, boxes and categories: a split is a name, or pictures and annotations."""
 _LABELS: Mapping[Format, LabelMap] = {
     "voc": voc.LABELS,
