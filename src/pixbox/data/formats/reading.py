@@ -1,4 +1,4 @@
-"""Reading text and JSON files of annotations: whole and right, or an error that says where it is wrong."""
+"""Reading text, JSON and XML files of annotations: whole and right, or an error that says where it is wrong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import codecs
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 
 from pixbox.errors import DataError
 
@@ -20,13 +24,7 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: the file is missing, cannot be read, or is not such text; with the byte.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError("no such file", where=str(path), code="missing-file") from None
-    except OSError as error:
-        raise DataError(f"cannot be read as text ({error.strerror or error})", where=str(path),
-                        code="unreadable-file") from None  # fmt: skip
+    data = _read_bytes(path)
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
@@ -55,3 +53,34 @@ def read_json(path: Path) -> Any:
         # A number of thousands of digits; lists within lists without end.
         what = f"is JSON that cannot be read ({error})"
     raise DataError(what, where=str(path), hint=_WAY_OUT, code="bad-annotation")
+
+
+def read_xml(path: Path) -> Element:
+    """The outermost element of an XML file.
+
+    Raises:
+        DataError: the file is missing, empty, cannot be read, is not XML, with line and column, or defines entities,
+            which can grow without bound or name other files.
+    """
+    data = _read_bytes(path)
+    if not data.strip():
+        raise DataError("the file is empty", where=str(path), hint=_WAY_OUT, code="empty-file")
+    try:
+        element: Element = fromstring(data)
+    except DefusedXmlException:
+        what = "is XML that defines entities or names other files, which is refused"
+    except (ParseError, ValueError, LookupError) as error:
+        what = f"is not XML ({error})"
+    else:
+        return element
+    raise DataError(what, where=str(path), hint=_WAY_OUT, code="bad-annotation")
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError("no such file", where=str(path), code="missing-file") from None
+    except OSError as error:
+        raise DataError(f"cannot be read as text ({error.strerror or error})", where=str(path),
+                        code="unreadable-file") from None  # fmt: skip
