@@ -21,7 +21,8 @@ from pixbox.sample import Boxes, MapSegment, Record, RunLengths, Shape, Shapes
 
 _LONGEST_OUTLINE = 1 << 22
 """Pixels. The time and memory that filling takes grow with the length of the outline."""
-_MOST_PIXELS = 1 << 30
+MOST_PIXELS = 1 << 30
+"""Of a picture whose regions are given by pixels: their memory stays bounded, whatever a file says."""
 _FINE = 5
 """COCO's rule walks along an outline in fifths of a pixel."""
 _KEPT_MAPS = 16
@@ -160,6 +161,12 @@ def pixel_bounds(pixels: NDArray[Any]) -> tuple[float, float, float, float] | No
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
+def to_run_lengths(pixels: NDArray[Any]) -> RunLengths:
+    """The (H, W) pixels that are not zero, in COCO's compressed text."""
+    code = coco_mask.encode(np.asfortranarray(pixels != 0, dtype=np.uint8))
+    return RunLengths((pixels.shape[0], pixels.shape[1]), code["counts"])
+
+
 def run_lengths(region: RunLengths, where: str = "") -> NDArray[np.int64]:
     """The lengths of the runs of 0 and 1 in turn, uncompressed; together they cover the picture.
 
@@ -170,7 +177,7 @@ def run_lengths(region: RunLengths, where: str = "") -> NDArray[np.int64]:
     lengths = (
         _uncompressed(region.counts) if isinstance(region.counts, bytes) else np.array(region.counts, dtype=np.int64)
     )
-    if height * width > _MOST_PIXELS:
+    if height * width > MOST_PIXELS:
         raise DataError(f"run lengths of a picture of {size_text(region.size_hw)} pixels: too large to be read",
                         where=where, code="bad-annotation")  # fmt: skip
     if ((lengths < 0) | (lengths > height * width)).any() or lengths.sum() != height * width:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
+import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
+from numpy.typing import NDArray
 
 from pixbox.errors import DataError
 
@@ -84,3 +86,33 @@ def _read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"cannot be read as text ({error.strerror or error})", where=str(path),
                         code="unreadable-file") from None  # fmt: skip
+
+
+def as_points(value: Any) -> NDArray[np.float64] | None:
+    """(K, 2) float64 x, y of a list ``[[x, y], ...]`` or ``[x, y, x, y, ...]``; None if it is anything else.
+
+    Text, truth values, NaN and infinity are no coordinates.
+    """
+    try:
+        numbers = np.array(value) if isinstance(value, list) else None
+    except ValueError:
+        return None
+    if numbers is None or numbers.dtype.kind not in "if" or not np.isfinite(numbers).all():
+        return None
+    is_flat = numbers.ndim == 1 and len(numbers) % 2 == 0
+    is_paired = numbers.ndim == 2 and numbers.shape[1] == 2
+    return numbers.astype(np.float64).reshape(-1, 2) if is_flat or is_paired else None
+
+
+def as_size_hw(height: Any, width: Any) -> tuple[int, int] | None:
+    """Height and width in pixels, if both are whole positive numbers."""
+    sides = [side for side in (height, width) if isinstance(side, int | float) and side > 0 and side % 1 == 0]
+    return (int(sides[0]), int(sides[1])) if len(sides) == 2 else None
+
+
+def keys_of(content: Any) -> str:
+    """``its keys are "images", "info"`` or ``it is a list``: what a JSON file holds instead of what it should."""
+    if not isinstance(content, dict):
+        return f"it is {'a list' if isinstance(content, list) else 'one value'}"
+    shown = ", ".join(f'"{key}"' for key in list(content)[:8])
+    return f"its keys are {shown}{', ...' if len(content) > 8 else ''}" if content else "it is empty"
