@@ -1,15 +1,19 @@
-"""Line charts as inline SVG; colours and fonts come from the page's style sheet."""
+"""Charts as inline SVG; colours and fonts come from the page's style sheet."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 440, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 38
 _MOST_DOTS = 40
+_BAR_STEP, _SPREAD_STEP = 23, 34
+_LETTER = 7  # no letter or figure at 12 px is wider on average
+_CELL = 4
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,141 @@ def line_chart(title: str, x_label: str, series: Sequence[Series], format_y: Cal
     axis_y = _Axis(ticks_y[0], ticks_y[-1], _HEIGHT - _BOTTOM, _TOP)
     parts = [_grid(ticks_x, ticks_y, axis_x, axis_y, format_y)]
     parts += [_curve(number, item, axis_x, axis_y, format_y) for number, item in enumerate(series)]
-    parts.append(
-        f'<text class="label" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">'
-        f"{escape(x_label)}</text>"
-    )
+    parts.append(_x_label(x_label))
     legend = "".join(
         f'<li><span class="dash c{number}"></span>{escape(item.name)}</li>' for number, item in enumerate(series)
     )
-    return (
-        f'<figure class="chart"><figcaption>{escape(title)}</figcaption><ul class="legend">{legend}</ul>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
+    return _figure(title, _HEIGHT, "".join(parts), f'<ul class="legend">{legend}</ul>')
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: what stands before it, its length, and what stands after it."""
+
+    name: str
+    value: float
+    text: str
+
+
+def bar_chart(title: str, bars: Sequence[Bar]) -> str:
+    """Horizontal bars from zero, one below the other; the longest value fills the width.
+
+    Raises:
+        ValueError: there is no bar, or one is negative.
+    """
+    if not bars or min(bar.value for bar in bars) < 0:
+        raise ValueError(f'the chart "{title}" needs bars of zero or more')
+    before = 8 + _LETTER * max(len(bar.name) for bar in bars)
+    after = 8 + _LETTER * max(len(bar.text) for bar in bars)
+    axis = _Axis(0, max(bar.value for bar in bars) or 1, before, _WIDTH - after)
+    parts = []
+    for number, bar in enumerate(bars):
+        y, end = number * _BAR_STEP, axis.at(bar.value)
+        parts.append(
+            f'<text x="{before - 8}" y="{y + 15}" text-anchor="end">{escape(bar.name)}</text>'
+            f'<rect class="bar" x="{before}" y="{y + 4}" width="{max(end - before, 1):.1f}" height="14" rx="3"/>'
+            f'<text class="strong" x="{max(end, before + 1) + 7:.1f}" y="{y + 15}">{escape(bar.text)}</text>'
+        )
+    return _figure(title, len(bars) * _BAR_STEP, "".join(parts))
+
+
+def scatter_chart(title: str, x_label: str, y_label: str, counts: Mapping[tuple[int, int], int]) -> str:
+    """(x, y) -> how many, as dots whose areas grow with the number; a tooltip says x, y and number.
+
+    Points closer than the chart can show are one dot, so the figure stays small whatever their number.
+
+    Raises:
+        ValueError: there is no point.
+    """
+    if not counts:
+        raise ValueError(f'the chart "{title}" has no point to show')
+    widths, heights = zip(*counts, strict=True)
+    ticks_x, ticks_y = round_ticks(min(widths), max(widths), 6), round_ticks(min(heights), max(heights), 5)
+    axis_x = _Axis(ticks_x[0], ticks_x[-1], _LEFT, _WIDTH - _RIGHT)
+    axis_y = _Axis(ticks_y[0], ticks_y[-1], _HEIGHT - _BOTTOM, _TOP + 10)
+    dots: dict[tuple[float, float], Counter[tuple[int, int]]] = {}
+    for (x, y), count in counts.items():
+        cell = (round(axis_x.at(x) / _CELL) * _CELL, round(axis_y.at(y) / _CELL) * _CELL)
+        dots.setdefault(cell, Counter())[x, y] += count
+    most = max(dot.total() for dot in dots.values())
+    drawn = "".join(
+        f'<circle class="spot" cx="{px}" cy="{py}" r="{3 + 6 * math.sqrt(dot.total() / most):.1f}">'
+        f"<title>{_say(dot)}</title></circle>"
+        for (px, py), dot in dots.items()
     )
+    label = f'<text class="label" x="4" y="{_TOP}">{escape(y_label)}</text>'
+    grid = _grid(ticks_x, ticks_y, axis_x, axis_y, lambda value: f"{value:g}")
+    return _figure(title, _HEIGHT, f'{grid}{label}{_x_label(x_label)}<g class="c0">{drawn}</g>')
+
+
+def _say(dot: Counter[tuple[int, int]]) -> str:
+    (x, y), _ = dot.most_common(1)[0]
+    others = f" and {len(dot) - 1:,} near it" if len(dot) > 1 else ""
+    return f"{x} × {y}{others}: {dot.total():,}"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of one quantity, and the colour class of the style sheet that it is drawn in."""
+
+    name: str
+    mean: float
+    std: float
+    color: str
+
+
+def spread_chart(title: str, spreads: Sequence[Spread]) -> str:
+    """Means as dots on a scale from 0 to 1, and one standard deviation to either side as a band.
+
+    Raises:
+        ValueError: there is nothing to show.
+    """
+    if not spreads:
+        raise ValueError(f'the chart "{title}" has nothing to show')
+    names = [f"{spread.name} {spread.mean:.3f} ± {spread.std:.3f}" for spread in spreads]
+    before = 8 + _LETTER * max(map(len, names))
+    axis = _Axis(0, 1, before, _WIDTH - _RIGHT)
+    bottom = len(spreads) * _SPREAD_STEP
+    parts = []
+    for value in (0, 0.25, 0.5, 0.75, 1):
+        x = axis.at(value)
+        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{bottom}"/>')
+        parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>')
+    for number, (name, spread) in enumerate(zip(names, spreads, strict=True)):
+        y = (number + 0.5) * _SPREAD_STEP
+        low, middle, high = (axis.at(min(max(spread.mean + k * spread.std, 0), 1)) for k in (-1, 0, 1))
+        parts.append(
+            f'<text x="{before - 8}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
+            f'<g class="{spread.color}">'
+            f'<rect class="band" x="{low}" y="{y - 8}" width="{high - low:.1f}" height="16" rx="8"/>'
+            f'<circle class="dot" cx="{middle}" cy="{y}" r="5"/></g>'
+        )
+    return _figure(title, bottom + 22, "".join(parts))
+
+
+def shape_drawings(shapes_wh: Sequence[tuple[float, float]], longest_side: float) -> str:
+    """Boxes of (width, height) drawn to one scale, with their numbers; ``longest_side`` is drawn 88 pixels long."""
+    scale = 88 / longest_side
+    items = []
+    for width, height in shapes_wh:
+        w, h = max(width * scale, 1), max(height * scale, 1)
+        items.append(
+            f'<li><svg width="{w + 2:.1f}" height="{h + 2:.1f}" aria-hidden="true">'
+            f'<rect x="1" y="1" width="{w:.1f}" height="{h:.1f}"/></svg><span>{width:.4g} × {height:.4g}</span></li>'
+        )
+    return f'<ul class="shapes">{"".join(items)}</ul>'
+
+
+def _figure(title: str, height: float, content: str, legend: str = "") -> str:
+    return (
+        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>{legend}'
+        f'<svg viewBox="0 0 {_WIDTH} {height:g}" role="img" aria-label="{escape(title)}">{content}</svg></figure>'
+    )
+
+
+def _x_label(text: str) -> str:
+    x = (_LEFT + _WIDTH - _RIGHT) / 2
+    return f'<text class="label" x="{x}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(text)}</text>'
 
 
 def round_ticks(low: float, high: float, about: int) -> list[float]:

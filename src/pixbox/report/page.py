@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +16,21 @@ from PIL import Image
 
 from pixbox.config import AugmentConfig, Experiment
 from pixbox.drawing import CORRECT, IGNORED, WRONG, error_map
-from pixbox.files import write_file
 from pixbox.labels import IGNORE, LabelMap
 from pixbox.report.charts import Series, line_chart
+from pixbox.report.html import (
+    class_attribute,
+    data_uri,
+    definitions,
+    legend,
+    measure,
+    percent,
+    photo_uri,
+    shrunk_size,
+    swatch,
+    tile,
+    write_page,
+)
 
 # Pictures are shown about 330 px wide on a desk and 170 on a phone; twice that is sharp on dense screens.
 _LONGEST_SIDE = 640
@@ -92,20 +101,9 @@ def write_report(report: SegmentationReport, folder: Path) -> Path:
         _examples(report),
         _settings(report),
     ]
-    style = files("pixbox.report").joinpath("style.css").read_text(encoding="utf-8")
-    page = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.title)} · {escape(report.split)} · pixbox</title>\n<style>\n{style}</style>\n</head>\n"
-        "<body>\n<main>\n" + "\n".join(section for section in sections if section) + "\n</main>\n</body>\n</html>\n"
-    )
     path = folder / "report.html"
-    write_file(path, page)
+    write_page(path, f"{report.title} · {report.split}", sections)
     return path
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
 
 
 def _count(value: int | None) -> str:
@@ -115,17 +113,14 @@ def _count(value: int | None) -> str:
 def _header(report: SegmentationReport) -> str:
     metrics = report.metrics
     tiles = [
-        ("mIoU, mean over the classes", _percent(metrics["miou"])),
-        ("Pixel accuracy", _percent(metrics["pixel_accuracy"])),
-        ("Mean class accuracy", _percent(metrics["mean_accuracy"])),
-        ("Frequency-weighted IoU", _percent(metrics["frequency_weighted_iou"])),
+        ("mIoU, mean over the classes", percent(metrics["miou"])),
+        ("Pixel accuracy", percent(metrics["pixel_accuracy"])),
+        ("Mean class accuracy", percent(metrics["mean_accuracy"])),
+        ("Frequency-weighted IoU", percent(metrics["frequency_weighted_iou"])),
         ("Pictures", _count(metrics["images"])),
         ("Labelled pixels", _count(metrics["pixels"])),
     ]
-    shown = "".join(
-        f'<div class="tile{" main" if number == 0 else ""}"><dt>{name}</dt><dd>{value}</dd></div>'
-        for number, (name, value) in enumerate(tiles)
-    )
+    shown = "".join(tile(name, value, "main" if number == 0 else "") for number, (name, value) in enumerate(tiles))
     return (
         f'<header><p class="eyebrow">Segmentation, scored on {escape(report.split)}</p><h1>{escape(report.title)}</h1>'
         f'<p class="lead">{escape(_in_words(report))}</p><dl class="tiles">{shown}</dl></header>'
@@ -138,7 +133,7 @@ def _in_words(report: SegmentationReport) -> str:
     text = f"{_network(report.experiment)}, {len(report.labels)} classes."
     if len(scores) > 1:
         best, worst = max(scores, key=lambda item: item[0]), min(scores, key=lambda item: item[0])
-        text += f" Best class: {best[1]} (IoU {_percent(best[0])}); weakest: {worst[1]} ({_percent(worst[0])})."
+        text += f" Best class: {best[1]} (IoU {percent(best[0])}); weakest: {worst[1]} ({percent(worst[0])})."
     return text
 
 
@@ -147,26 +142,20 @@ def _network(experiment: Experiment) -> str:
     return model.architecture + (f" with encoder {model.encoder}" if model.encoder else "")
 
 
-def _swatch(color: Sequence[int] | NDArray[np.uint8]) -> str:
-    red, green, blue = (int(part) for part in color)
-    return f'<span class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></span>'
-
-
 def _classes(report: SegmentationReport) -> str:
     metrics, pixels = report.metrics, report.confusion.sum(axis=1)
     total, colors = max(1, int(pixels.sum())), report.labels.colors
     rows = []
     for index, name in enumerate(report.labels.names):
         iou, accuracy = metrics["class_iou"][name], metrics["class_accuracy"][name]
-        head = f'<th scope="row"><span class="name">{_swatch(colors[index])}{escape(name)}</span></th>'
+        head = f'<th scope="row"><span class="name">{swatch(colors[index])}{escape(name)}</span></th>'
         if iou is None:
             rows.append(f'<tr class="absent">{head}<td colspan="3">not present</td></tr>')
             continue
         rows.append(
-            f'<tr>{head}<td class="iou"><span class="measure"><span class="track"><span class="bar" '
-            f'style="width:{100 * iou:.1f}%"></span></span><span class="value">{_percent(iou)}</span></span></td>'
-            f'<td class="number">{_percent(accuracy)}</td>'
-            f'<td class="number">{_percent(int(pixels[index]) / total)}</td></tr>'
+            f'<tr>{head}<td class="iou">{measure(iou, percent(iou))}</td>'
+            f'<td class="number">{percent(accuracy)}</td>'
+            f'<td class="number">{percent(int(pixels[index]) / total)}</td></tr>'
         )
     return (
         '<section class="card"><h2>Classes</h2><p class="note">IoU: of all pixels that either truth or prediction '
@@ -209,11 +198,7 @@ def _cell(truth: str, predicted: str, count: int, total: int, *, hit: bool, numb
     kind = " ".join(name for name, holds in (("hit", hit), ("strong", shade > 0.6)) if holds)
     title = f"{truth} predicted as {predicted}: {count:,} of {total:,} pixels ({share:.2%})"
     text = _short(share) if numbered else ""
-    return f'<td{_class(kind)} style="--v:{100 * shade:.0f}" title="{title}">{text}</td>'
-
-
-def _class(names: str) -> str:
-    return f' class="{names}"' if names else ""
+    return f'<td{class_attribute(kind)} style="--v:{100 * shade:.0f}" title="{title}">{text}</td>'
 
 
 def _short(share: float) -> str:
@@ -278,81 +263,53 @@ def _examples(report: SegmentationReport) -> str:
     keys += [(CORRECT, "correct"), (WRONG, "wrong")]
     if IGNORE in shown:
         keys.append((IGNORED, "ignored"))
-    legend = "".join(f"<li>{_swatch(color)}{escape(name)}</li>" for color, name in keys)
     return (
         '<section class="card"><h2>Pictures</h2><p class="note">The lowest scores first: where there is most to learn.'
-        f'</p><ul class="legend">{legend}</ul>'
-        f"{''.join(_example(item, report.labels) for item in report.examples)}</section>"
+        f"</p>{legend(keys)}{''.join(_example(item, report.labels) for item in report.examples)}</section>"
     )
 
 
 def _example(item: Example, labels: LabelMap) -> str:
     truth, prediction = _shrink(item.truth), _shrink(item.prediction)
     panels = [
-        ("Input", _photo_uri(item.image), ""),
+        ("Input", photo_uri(item.image, _LONGEST_SIDE, _JPEG_QUALITY), ""),
         ("Truth", _mask_uri(truth, labels), "labels"),
         ("Prediction", _mask_uri(prediction, labels), "labels"),
-        ("Errors", _data_uri(Image.fromarray(error_map(truth, prediction)), "PNG"), "labels"),
+        ("Errors", data_uri(Image.fromarray(error_map(truth, prediction)), "PNG"), "labels"),
     ]
     figures = "".join(
-        f'<figure><img{_class(kind)} src="{uri}" '
+        f'<figure><img{class_attribute(kind)} src="{uri}" '
         f'alt="{name} of {escape(item.id)}" loading="lazy"><figcaption>{name}</figcaption></figure>'
         for name, uri, kind in panels
     )
     return (
         f'<article class="example"><h3><span>{escape(item.id)}</span>'
-        f'<span class="score">mIoU {_percent(item.miou)}</span></h3><div class="panels">{figures}</div></article>'
+        f'<span class="score">mIoU {percent(item.miou)}</span></h3><div class="panels">{figures}</div></article>'
     )
 
 
-def _shrunk_size(pixels: NDArray[np.uint8]) -> tuple[int, int] | None:
-    """(width, height) for the page, or None if the picture may stay as it is."""
-    height, width = pixels.shape[:2]
-    factor = _LONGEST_SIDE / max(height, width)
-    return None if factor >= 1 else (max(1, round(width * factor)), max(1, round(height * factor)))
-
-
 def _shrink(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    size = _shrunk_size(classes)
+    size = shrunk_size(classes, _LONGEST_SIDE)
     if size is None:
         return classes
     smaller: NDArray[np.uint8] = cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST_EXACT)
     return smaller
 
 
-def _photo_uri(image: NDArray[np.uint8]) -> str:
-    size = _shrunk_size(image)
-    shown = image if size is None else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return _data_uri(Image.fromarray(shown), "JPEG", quality=_JPEG_QUALITY)
-
-
 def _mask_uri(classes: NDArray[np.uint8], labels: LabelMap) -> str:
     picture = Image.fromarray(classes)
     picture.putpalette([*labels.palette[: 3 * IGNORE], *IGNORED])
-    return _data_uri(picture, "PNG")
-
-
-def _data_uri(picture: Image.Image, kind: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format=kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(picture, "PNG")
 
 
 def _settings(report: SegmentationReport) -> str:
     return (
         '<section class="card"><h2>What was trained on what</h2>'
-        f'<div class="pair"><div>{_definitions(_key_settings(report.experiment))}</div>'
-        f"<div>{_definitions(report.facts)}</div></div>"
+        f'<div class="pair"><div>{definitions(_key_settings(report.experiment))}</div>'
+        f"<div>{definitions(report.facts)}</div></div>"
         "<details><summary>The whole configuration</summary>"
         f"<pre>{escape(report.experiment.to_yaml())}</pre></details></section>"
     )
-
-
-def _definitions(items: Mapping[str, str]) -> str:
-    if not items:
-        return ""
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in items.items())
-    return f'<dl class="settings">{rows}</dl>'
 
 
 def _key_settings(experiment: Experiment) -> dict[str, str]:
