@@ -11,7 +11,18 @@ from typing import Protocol
 
 from pixbox.config import AnnotatedFolder, DataConfig, FolderPair, Format, Task
 from pixbox.data.findings import Findings
-from pixbox.data.formats import ade20k, ccp, cityscapes, coco_stuff, folders, imagefolder, list_file, voc, yolo
+from pixbox.data.formats import (
+    ade20k,
+    ccp,
+    cityscapes,
+    coco_stuff,
+    folders,
+    imagefolder,
+    list_file,
+    voc,
+    voc_boxes,
+    yolo,
+)
 from pixbox.errors import ConfigError, DataError
 from pixbox.labels import LabelClass, LabelMap
 from pixbox.sample import Record
@@ -38,6 +49,7 @@ class _Annotated(Protocol):
 
 
 _ANNOTATED: Mapping[Format, _Annotated] = {
+    "voc-boxes": voc_boxes,
     "yolo": yolo,
     "imagefolder": imagefolder,
 }
