@@ -1,4 +1,4 @@
-"""Pictures of pixel labels: laid over the photograph, compared with the truth, set side by side."""
+"""Labels drawn on pictures: pixels laid over the photograph, boxes around objects, truth beside prediction."""
 
 from __future__ import annotations
 
@@ -32,6 +32,23 @@ def overlay(
     blended: NDArray[np.uint8] = cv2.addWeighted(image, 1 - opacity, labels.colorize(classes), opacity, 0)
     np.copyto(blended, image, where=(classes == IGNORE)[:, :, None])
     return blended
+
+
+def draw_boxes(
+    image: NDArray[np.uint8], boxes_xyxy: NDArray[np.float32], classes: NDArray[np.int64], labels: LabelMap
+) -> NDArray[np.uint8]:
+    """Each box outlined in its class's colour on a copy of the picture, with a dark rim that shows on any ground.
+
+    ``image`` is (H, W, 3) uint8 RGB, ``boxes_xyxy`` (N, 4) in its pixels, ``classes`` (N,) class indices.
+    """
+    drawn = image.copy()
+    width = max(1, round(max(image.shape[:2]) / 320))
+    colors = labels.colors
+    for box, index in zip(boxes_xyxy, classes, strict=True):
+        x1, y1, x2, y2 = (round(float(corner)) for corner in box)
+        cv2.rectangle(drawn, (x1, y1), (x2, y2), (20, 20, 20), 2 * width + 1)
+        cv2.rectangle(drawn, (x1, y1), (x2, y2), [int(part) for part in colors[index]], width)
+    return drawn
 
 
 def error_map(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ training from starting, a warning and a note do not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -136,7 +136,7 @@ class Findings:
     def __init__(self) -> None:
         self._kept: dict[str, list[Finding]] = {}
         self.counts: Counter[str] = Counter()
-        self.faulty_ids: set[str] = set()
+        self._faulty: dict[str, set[str]] = {}
 
     def __iter__(self) -> Iterator[Finding]:
         """The kept findings, errors first, in the order of ``CODES``."""
@@ -159,7 +159,7 @@ class Findings:
     def append(self, finding: Finding) -> None:
         self.counts[finding.code] += 1
         if finding.id and finding.severity == "error":
-            self.faulty_ids.add(finding.id)
+            self._faulty.setdefault(finding.code, set()).add(finding.id)
         kept = self._kept.setdefault(finding.code, [])
         if len(kept) < KEPT_PER_CODE:
             kept.append(finding)
@@ -172,6 +172,10 @@ class Findings:
         """Note the faults of an error that was caught; ``file`` and ``code`` for those that name none."""
         for fault in error.faults:
             self.append(Finding(fault.code or code, fault.where or file, fault.what, fault.hint, id))
+
+    def faulty_ids(self, *, but: Collection[str] = ()) -> set[str]:
+        """Ids of all pictures with an error, kept or not; errors of the codes ``but`` do not count."""
+        return {id_ for code, ids in self._faulty.items() if code not in but for id_ in ids}
 
     def errors(self) -> list[Finding]:
         return [finding for finding in self if finding.severity == "error"]
