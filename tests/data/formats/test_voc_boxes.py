@@ -94,8 +94,8 @@ def test_parts_of_an_object_are_not_taken_for_it(read_one):
     ],
 )
 def test_wrong_fields_are_found_with_file_and_object(read_one, tmp_path, item, message):
-    records, (finding,) = read_one(box(), item, box())
-    assert records == []
+    (annotation,), (finding,) = read_one(box("first"), item, box("last"))
+    assert [shape.label for shape in annotation.shapes] == ["first", "last"]
     assert (finding.code, finding.file, finding.message, finding.id) == (
         "bad-annotation",
         f"{tmp_path}/a.xml: object 2",
@@ -109,7 +109,8 @@ def test_every_wrong_object_of_a_file_is_found(read_one):
 
 
 def test_a_wrong_size_is_found(read_one, tmp_path):
-    _, (finding,) = read_one(size="<size><width>wide</width><height>6</height></size>")
+    (annotation,), (finding,) = read_one(box(), size="<size><width>wide</width><height>6</height></size>")
+    assert (len(annotation.shapes), annotation.size_hw) == (1, None)
     assert (finding.file, finding.message) == (f"{tmp_path}/a.xml: size", '<width> is "wide", not a number')
     _, (finding,) = read_one(size="<size><width>-8</width><height>6</height></size>")
     assert finding.message == "<width> and <height> are -8 and 6, not whole numbers"

@@ -80,8 +80,8 @@ def test_boxes_are_kept_as_written_for_the_audit(read_line):
     ],
 )  # fmt: skip
 def test_lines_that_cannot_be_read_are_found_with_file_and_line(read_line, tmp_path, line, message):
-    shapes, (finding,) = read_line("0 0.5 0.5 0.5 0.5", line)
-    assert shapes == []
+    shapes, (finding,) = read_line("0 0.5 0.5 0.5 0.5", line, "4 0.5 0.5 0.5 0.5")
+    assert [shape.label for shape in shapes] == ["0", "4"]
     assert (finding.code, finding.file, finding.message, finding.id) == (
         "bad-annotation",
         f"{tmp_path}/labels/train/a.txt:2",
@@ -92,8 +92,8 @@ def test_lines_that_cannot_be_read_are_found_with_file_and_line(read_line, tmp_p
 
 def test_a_class_beyond_the_names_is_found(read_line, tmp_path, write_text):
     write_text("data.yaml", "nc: 2", "names: [cat, dog]")
-    shapes, (finding,) = read_line("1 0.5 0.5 0.5 0.5", "2 0.5 0.5 0.5 0.5")
-    assert shapes == []
+    (shape,), (finding,) = read_line("1 0.5 0.5 0.5 0.5", "2 0.5 0.5 0.5 0.5")
+    assert shape.label == "dog"
     assert finding.code == "unknown-class"
     assert finding.file == f"{tmp_path}/labels/train/a.txt:2"
     assert finding.message == "class 2 has no name: there are names for 0 to 1"

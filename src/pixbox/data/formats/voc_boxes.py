@@ -27,7 +27,7 @@ from pixbox.data.formats.pairing import (
 )
 from pixbox.data.formats.reading import read_xml
 from pixbox.data.images import IMAGE_SUFFIXES
-from pixbox.errors import DataError, Fault
+from pixbox.errors import DataError
 from pixbox.sample import Record, Shape, Shapes
 
 _LISTS = "ImageSets/Main"
@@ -55,6 +55,9 @@ def read_records(root: Path, source: str | AnnotatedFolder, findings: Findings) 
     The XML file of a picture has its name; what ``<filename>``, ``<folder>`` and ``<path>`` say is often wrong and
     does not count.
 
+    A picture without a file, a file without a picture, and what a file says wrongly are findings; the rest of such a
+    file is used.
+
     Raises:
         DataError: folders or lists that are not there, or no picture.
     """
@@ -63,11 +66,8 @@ def read_records(root: Path, source: str | AnnotatedFolder, findings: Findings) 
     for key, image, file in _pictures(root, place, findings):
         if file is None:
             add_missing(findings, image, key, place.annotations, ".xml")
-            continue
-        try:
-            records.append(Record(key, image, _read_shapes(file)))
-        except DataError as error:
-            findings.add_error(error, id=key)
+        elif (shapes := _read_shapes(file, key, findings)) is not None:
+            records.append(Record(key, image, shapes))
     return records
 
 
@@ -145,25 +145,27 @@ def _ids(images: Path, lines: Sequence[Line], findings: Findings) -> Iterator[Li
             yield line
 
 
-def _read_shapes(file: Path) -> Shapes:
-    """The boxes of an XML file.
-
-    Raises:
-        DataError: it cannot be read, or fields are missing or wrong; each with the number of its object.
-    """
-    annotation = read_xml(file)
-    if annotation.tag != "annotation":
-        raise _bad(f"<annotation> is missing; the file starts with <{annotation.tag}>", str(file))
+def _read_shapes(file: Path, key: str, findings: Findings) -> Shapes | None:
+    """The boxes of an XML file; None, with a finding, where it is no such file."""
+    try:
+        annotation = read_xml(file)
+        if annotation.tag != "annotation":
+            raise _bad(f"<annotation> is missing; the file starts with <{annotation.tag}>", str(file))
+    except DataError as error:
+        findings.add_error(error, id=key)
+        return None
+    size_hw = None
     shapes = []
-    faults: list[Fault] = []
+    try:
+        size_hw = _size(annotation.find("size"), f"{file}: size")
+    except DataError as error:
+        findings.add_error(error, id=key)
     for number, item in enumerate(annotation.findall("object"), start=1):
         try:
             shapes.append(_shape(item, f"{file}: object {number}"))
         except DataError as error:
-            faults += error.faults
-    if faults:
-        raise DataError(faults)
-    return Shapes(tuple(shapes), file, _size(annotation.find("size"), f"{file}"))
+            findings.add_error(error, id=key)
+    return Shapes(tuple(shapes), file, size_hw)
 
 
 def _shape(item: Element, where: str) -> Shape:
@@ -184,9 +186,9 @@ def _size(size: Element | None, where: str) -> tuple[int, int] | None:
     """Height and width; None where they are missing or 0, which tools write that did not open the picture."""
     if size is None or not _text(size, "height") or not _text(size, "width"):
         return None
-    height, width = (_number(size, tag, f"{where}: size") for tag in ("height", "width"))
+    height, width = (_number(size, tag, where) for tag in ("height", "width"))
     if not height.is_integer() or not width.is_integer() or height < 0 or width < 0:
-        raise _bad(f"<width> and <height> are {width:g} and {height:g}, not whole numbers", f"{where}: size")
+        raise _bad(f"<width> and <height> are {width:g} and {height:g}, not whole numbers", where)
     return (int(height), int(width)) if height and width else None
 
 

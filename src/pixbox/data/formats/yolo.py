@@ -65,6 +65,8 @@ def read_records(root: Path, source: str | AnnotatedFolder, findings: Findings) 
     both side by side; a name that ends in ``.txt`` for a list of pictures. A picture without a label file, or with an
     empty one, has no objects.
 
+    What a file says wrongly is a finding; the rest of the file is used.
+
     A label is the class name that ``data.yaml``, ``classes.txt`` or ``obj.names`` gives the number; the number itself
     where there are no names.
 
@@ -246,7 +248,7 @@ def _listed(root: Path, lines: Sequence[Line], findings: Findings) -> Iterator[t
 def _read_shapes(
     file: Path, image: Path, names: Mapping[int, str], key: str, findings: Findings
 ) -> tuple[Shape, ...] | None:
-    """The objects of a label file; None, with findings, if it or the picture's size cannot be read."""
+    """The objects of a label file; None, with a finding, where it or the picture's size cannot be read."""
     try:
         lines = read_lines(file)
     except DataError as error:
@@ -263,7 +265,7 @@ def _read_shapes(
             shapes.append(_shape(line, names, size_hw))
         except DataError as error:
             findings.add_error(error, id=key)
-    return tuple(shapes) if len(shapes) == len(lines) else None
+    return tuple(shapes)
 
 
 def _shape(line: Line, names: Mapping[int, str], size_hw: tuple[int, int]) -> Shape:
