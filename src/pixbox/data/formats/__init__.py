@@ -15,6 +15,7 @@ from pixbox.config import AnnotatedFolder, DataConfig, FolderPair, Format, Task
 from pixbox.data.findings import Findings
 from pixbox.data.formats import (
     ade20k,
+    box_list,
     ccp,
     cityscapes,
     coco_stuff,
@@ -51,6 +52,7 @@ class _Annotated(Protocol):
 
 
 _ANNOTATED: Mapping[Format, _Annotated] = {
+    "box-list": box_list,
     "voc-boxes": voc_boxes,
     "yolo": yolo,
     "imagefolder": imagefolder,
