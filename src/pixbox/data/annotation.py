@@ -80,7 +80,7 @@ def paint(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> NDArray
         DataError: class names that the label map does not have; regions that do not fit the picture.
     """
     painted = np.full(size_hw, labels.outside, dtype=np.uint8)
-    scale = _scale(shapes, size_hw)
+    scale = annotation_scale(shapes, size_hw)
     for shape, index in zip(shapes.shapes, class_indices(shapes, labels), strict=True):
         window, pixels = _region(shape, size_hw, scale)
         painted[window][pixels] = IGNORE if shape.crowd else index
@@ -95,7 +95,7 @@ def to_boxes(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> Boxe
     Raises:
         DataError: class names that the label map does not have.
     """
-    scale_x, scale_y = _scale(shapes, size_hw)
+    scale_x, scale_y = annotation_scale(shapes, size_hw)
     height, width = size_hw
     kept: list[tuple[float, ...]] = []
     classes: list[int] = []
@@ -306,7 +306,7 @@ def _read_map(path: Path) -> NDArray[np.uint32]:
     return np.asarray(parts[:, :, 0] | parts[:, :, 1] << 8 | parts[:, :, 2] << 16)
 
 
-def _scale(shapes: Shapes, size_hw: tuple[int, int]) -> tuple[float, float]:
+def annotation_scale(shapes: Shapes, size_hw: tuple[int, int]) -> tuple[float, float]:
     """Factors (x, y) from the size that the annotation states to the picture's; 1 where it states none like it."""
     if shapes.size_hw is None or 0 in shapes.size_hw or not same_proportions(shapes.size_hw, size_hw):
         return 1.0, 1.0
