@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from pixbox.data import images
-from pixbox.data.images import image_size_hw, read_image, read_mask
+from pixbox.data.images import ImageFacts, describe_image, image_size_hw, read_image, read_mask
 from pixbox.errors import DataError
 from pixbox.labels import LabelMap
 
@@ -100,6 +100,8 @@ def test_exif_orientation_is_applied_to_pictures_masks_and_sizes(tmp_path, photo
     assert np.abs(read_image(path).astype(int) - expected).max() <= (2 if kind == "JPEG" else 0)
     assert np.array_equal(read_mask(path).pixels, expected)
     assert image_size_hw(path) == expected.shape[:2]
+    facts = describe_image(path)
+    assert (facts.exif_orientation, facts.size_hw) == (orientation, expected.shape[:2])
 
 
 def test_orientation_behind_the_pixels_of_a_png_is_found(tmp_path, photo):
@@ -185,9 +187,10 @@ def test_grey_pngs_of_few_bits_span_black_to_white(tmp_path, bits):
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_numbers_without_a_brightest_value_are_refused(tmp_path, dtype):
     path = written(tmp_path, saved(np.ones((3, 4), dtype=dtype), "TIFF"))
-    with pytest.raises(DataError, match="brightest value is not known") as error:
+    with pytest.raises(DataError, match=r"brightest value is not known\n.*data\.value_range") as error:
         read_image(path)
     assert str(error.value).startswith(str(path))
+    assert error.value.faults[0].code == "unsupported-pixels"
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -272,31 +275,114 @@ def test_the_message_says_what_was_found(tmp_path, photo, what, expected):
         read_image(written(tmp_path, damaged(photo)[what]))
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask, image_size_hw])
+def test_every_fault_of_a_file_has_its_code(tmp_path, photo):
+    cut = ("cut", "without its last", "GIF", "WEBP")
+    for what, data in damaged(photo).items():
+        expected = "truncated-file" if any(word in what for word in cut) else "damaged-file"
+        if what in ("text", "zeros", "unknown", "Git LFS", "empty"):
+            expected = "empty-file" if what == "empty" else "unreadable-file"
+        if what == "JPEG whose second half is zeros":
+            expected = "truncated-file"  # What is left of it has no end marker.
+        for read in (read_image, read_mask):
+            with pytest.raises(DataError) as error:
+                read(written(tmp_path, data))
+            assert (what, error.value.faults[0].code) == (what, expected)
+
+
+def test_no_decoder_complains_about_damaged_files_on_standard_error(tmp_path, photo, capfd):
+    for data in damaged(photo).values():
+        for read in (read_image, read_mask):
+            with pytest.raises(DataError):
+                read(written(tmp_path, data))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, image_size_hw, describe_image])
 def test_missing_files_and_folders_name_themselves(tmp_path, read):
-    with pytest.raises(DataError, match=f"{tmp_path / 'none.png'}: no such file"):
-        read(tmp_path / "none.png")
-    with pytest.raises(DataError, match=f"{tmp_path}: cannot be read"):
+    for name in ("none.png", "none.mat"):
+        with pytest.raises(DataError, match=f"{tmp_path / name}: no such file") as error:
+            read(tmp_path / name)
+        assert error.value.faults[0].code == "missing-file"
+    with pytest.raises(DataError, match=f"{tmp_path}: cannot be read") as error:
         read(tmp_path)
-    with pytest.raises(DataError, match=r"none\.mat: no such file"):
-        read(tmp_path / "none.mat")
+    assert error.value.faults[0].code == "unreadable-file"
 
 
 def test_truncated_files_stay_forbidden_for_the_whole_process():
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask, image_size_hw])
-def test_decompression_bomb_is_refused(tmp_path, photo, read, monkeypatch):
-    path = written(tmp_path, saved(photo, "PNG"))
+@pytest.mark.parametrize("read", [read_image, read_mask, image_size_hw, describe_image])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_decompression_bomb_is_refused(tmp_path, photo, read, kind, monkeypatch):
+    path = written(tmp_path, saved(photo, kind))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 45 * 61 // 2 - 1)
-    with pytest.raises(DataError, match=r"more than 2,742 pixels.*\n.*tiles"):
+    with pytest.raises(DataError, match=r"more than 2,742 pixels.*\n.*tiles") as error:
         read(path)
+    assert error.value.faults[0].code == "too-large"
 
 
 def test_size_comes_from_the_header_alone(tmp_path, photo):
     for kind in ("JPEG", "PNG", "BMP"):
-        assert image_size_hw(written(tmp_path, saved(photo, kind, quality=95)[:-500])) == (45, 61)
+        path = written(tmp_path, saved(photo, kind, quality=95)[:-500])
+        assert image_size_hw(path) == (45, 61)
+        assert describe_image(path).size_hw == (45, 61)
+
+
+# What the header says
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"])
+@pytest.mark.parametrize(("mode", "expected", "bands", "bits", "has_alpha"), [
+    ("RGB", "RGB", 3, 8, False), ("L", "grey", 1, 8, False), ("1", "grey", 1, 1, False), ("P", "palette", 3, 8, False),
+    ("RGBA", "RGB", 4, 8, True), ("LA", "grey", 2, 8, True), ("I;16", "grey", 1, 16, False),
+    ("CMYK", "CMYK", 3, 8, False),
+])  # fmt: skip
+def test_kind_bands_and_bits_are_those_of_the_file(tmp_path, photo, kind, mode, expected, bands, bits, has_alpha):
+    image = Image.fromarray(photo).convert("L" if mode == "I;16" else mode).convert(mode)
+    try:
+        # Pillow drops or converts what a format does not have.
+        path = written(tmp_path, saved(image, kind))
+    except (OSError, ValueError):
+        pytest.skip("there is no such file")
+    if Image.open(path).mode != mode:
+        pytest.skip("the format has no such pixels")
+    facts = describe_image(path)
+    assert facts == ImageFacts(kind, (45, 61), bands, bits, expected, 1, 1, has_alpha)
+    assert facts.size_hw == read_image(path).shape[:2]
+
+
+def test_bits_of_small_palettes_and_deep_colours(tmp_path, photo):
+    indexed = Image.fromarray(photo).quantize(9)
+    assert describe_image(written(tmp_path, saved(indexed, "PNG", bits=4))).bits == 4
+    for suffix, bands in ((".png", 3), (".tif", 3), (".png", 4)):
+        deep = np.zeros((4, 5, bands), dtype=np.uint16)
+        facts = describe_image(written(tmp_path, cv2.imencode(suffix, deep)[1].tobytes()))
+        assert (facts.kind, facts.bands, facts.bits, facts.has_alpha) == ("RGB", bands, 16, bands == 4)
+
+
+def test_transparent_colour_is_alpha_but_no_band(tmp_path, photo):
+    path = written(tmp_path, saved(photo, "PNG", transparency=(1, 2, 3)))
+    assert describe_image(path).has_alpha
+    assert describe_image(path).bands == 3
+    indexed = Image.fromarray(photo).quantize(9)
+    for kind in ("PNG", "GIF"):
+        assert describe_image(written(tmp_path, saved(indexed, kind, transparency=0))).has_alpha
+        assert not describe_image(written(tmp_path, saved(indexed, kind))).has_alpha
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_frames_are_counted(tmp_path, photo, kind):
+    first, others = Image.fromarray(photo), [Image.fromarray(photo[::-1]), Image.fromarray(photo[:, ::-1])]
+    path = written(tmp_path, saved(first, kind, save_all=True, append_images=others))
+    assert describe_image(path).frames == 3
+    assert describe_image(written(tmp_path, saved(first, kind))).frames == 1
+
+
+def test_previews_in_a_phone_picture_are_no_frames(tmp_path, photo):
+    data = saved(Image.fromarray(photo), "MPO", save_all=True, append_images=[Image.fromarray(photo[::-1])])
+    facts = describe_image(written(tmp_path, data))
+    assert (facts.format, facts.frames) == ("MPO", 1)
 
 
 # Masks
@@ -436,16 +522,17 @@ def test_broken_mat_files_name_themselves(tmp_path):
     whole = mat(tmp_path, groundtruth=np.random.default_rng(0).integers(0, 9, (40, 40), dtype=np.uint8)).read_bytes()
     new = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400)
     cases = {
-        whole[: len(whole) // 2]: "not a .mat file, or incomplete",
-        b"": "the file is empty",
-        b"hello": "not a .mat file, or incomplete",
-        new: "MATLAB 7.3",
+        whole[: len(whole) // 2]: ("not a .mat file, or incomplete", "damaged-file"),
+        b"": ("the file is empty", "empty-file"),
+        b"hello": ("not a .mat file, or incomplete", "damaged-file"),
+        new: ("MATLAB 7.3", "unreadable-file"),
     }
-    for data, expected in cases.items():
+    for data, (expected, code) in cases.items():
         path = written(tmp_path, data, "broken.MAT")
         with pytest.raises(DataError, match=expected) as error:
             read_mask(path)
         assert str(error.value).startswith(str(path))
+        assert error.value.faults[0].code == code
 
 
 def test_mat_mask_becomes_class_indices(tmp_path):

@@ -95,7 +95,11 @@ def read_header(path: Path, file: IO[bytes]) -> Header:
         raise _too_large(path) from None
     except Exception as error:
         # Pillow's readers raise whatever a damaged header makes them stumble over.
-        raise broken(path, f"its header is damaged ({error})", is_cut="truncated" in str(error).lower()) from error
+        is_cut = "truncated" in str(error).lower()
+        if head[:4] == b"RIFF":
+            is_cut = 8 + int.from_bytes(head[4:8], "little") > file.seek(0, 2)  # The WebP reader wants all of it.
+        what = f"the file is incomplete: {_ENDS_EARLY}" if is_cut else f"its header is damaged ({error})"
+        raise broken(path, what, is_cut=is_cut) from error
     return Header(image, None, _layout(image, head))
 
 

@@ -286,10 +286,8 @@ def _load(path: Path, header: Header, image: Image.Image, data: bytes) -> None:
         raise
     except Exception as error:
         # Pillow's decoders raise whatever damaged data make them stumble over.
-        promised = header.tiff.pixels_end if header.tiff is not None else 0
-        if header.format == "WEBP":
-            promised = 8 + int.from_bytes(data[4:8], "little")
-        is_cut = promised > len(data) or "truncated" in str(error)
+        pixels_end = header.tiff.pixels_end if header.tiff is not None else 0
+        is_cut = pixels_end > len(data) or "truncated" in str(error)
         raise broken(path, f"the {header.format} file is incomplete or damaged: {error}", is_cut=is_cut) from error
 
 
@@ -439,8 +437,12 @@ def _scale(
 def _stretch(numbers: NDArray[Any], value_range: tuple[float, float], nodata: float | None) -> NDArray[np.uint8]:
     low, high = value_range
     with np.errstate(over="ignore", invalid="ignore"):
-        levels = np.clip((numbers.astype(np.float64) - low) * 255 / (high - low), 0, 255)
-        pixels = np.rint(np.nan_to_num(levels, copy=False)).astype(np.uint8)
+        levels = numbers.astype(np.float64)
+        levels -= low
+        levels *= 255 / (high - low)
+        # Not `clip`, which keeps NaN: of NaN and a number, `fmax` and `fmin` take the number.
+        np.fmin(np.fmax(levels, 0, out=levels), 255, out=levels)
+        pixels = np.rint(levels, out=levels).astype(np.uint8)
         if nodata is not None:
             # A float's "no data" is written with more or fewer digits than the float has.
             pixels[numbers == (numbers.dtype.type(nodata) if numbers.dtype.kind == "f" else nodata)] = 0
