@@ -18,10 +18,13 @@ from pixbox.data.formats import (
     box_list,
     ccp,
     cityscapes,
+    coco,
     coco_stuff,
     folders,
     imagefolder,
+    labelme,
     list_file,
+    objects,
     voc,
     voc_boxes,
     yolo,
@@ -56,6 +59,9 @@ _ANNOTATED: Mapping[Format, _Annotated] = {
     "voc-boxes": voc_boxes,
     "yolo": yolo,
     "imagefolder": imagefolder,
+    "coco": coco,
+    "labelme": labelme,
+    "objects": objects,
 }
 """Formats of outlines, boxes and categories: a split is a name, or pictures and annotations."""
 _LABELS: Mapping[Format, LabelMap] = {
