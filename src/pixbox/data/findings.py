@@ -73,6 +73,7 @@ CODES: dict[str, Code] = {
     "duplicate-box": Code("warning", "boxes of one class that lie on each other"),
     "annotation-size": Code("warning", "annotations that state another size than their picture has"),
     "no-objects": Code("note", "pictures without any object"),
+    "left-out": Code("note", "objects that a format to be written cannot hold"),
     "anchor-coverage": Code("warning", "boxes that no anchor reaches"),
     # The set as a whole.
     "class-missing": Code("warning", "classes that never occur"),
