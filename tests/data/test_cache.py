@@ -16,7 +16,7 @@ from PIL import Image
 from pixbox.data import cache as cache_module
 from pixbox.data.cache import Cache, CacheKey, Decoded, cache_key, free_shared_memory, open_cache, user_cache_folder
 from pixbox.data.dataset import SampleReader
-from pixbox.data.images import read_image, read_mask
+from pixbox.data.images import PixelReading, read_image, read_mask
 from pixbox.errors import DataError
 from pixbox.labels import LabelMap
 from pixbox.sample import Mask, Record, Sample
@@ -150,7 +150,7 @@ def test_key_differs_with_each_of_its_parts(records: list[Record], tmp_path: Pat
         cache_key(Record("x", image, mask), LABELS).digest, cache_key(Record("x", image, None), LABELS).digest,
         cache_key(Record("x", copy, None), LABELS).digest, cache_key(Record("x", copy, mask), LABELS).digest,
         cache_key(Record("x", image, mask), renamed).digest,
-        cache_key(Record("x", image, mask), LABELS, "bands 3 2 1").digest,
+        cache_key(Record("x", image, mask), LABELS, PixelReading(bands=(3, 2, 1))).digest,
     }  # fmt: skip
     assert len(keys) == 6
     assert cache_key(Record("x", image, mask), LABELS) == cache_key(Record("y", image, mask), LABELS.model_copy())

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixbox.data.annotation import region_files
-from pixbox.data.images import image_size_hw
+from pixbox.data.images import AS_IT_IS, PixelReading, image_size_hw
 from pixbox.errors import DataError
 from pixbox.labels import LabelMap
 from pixbox.sample import Record, Shapes
@@ -54,13 +54,13 @@ class CacheKey:
     digest: bytes
 
 
-def cache_key(record: Record, labels: LabelMap, reading: str = "") -> CacheKey:
-    """The key of a picture and its annotation as they lie on disk now; ``reading`` stands for how they are read.
+def cache_key(record: Record, labels: LabelMap, reading: PixelReading = AS_IT_IS) -> CacheKey:
+    """The key of a picture and its annotation as they lie on disk now and are read so.
 
     Raises:
         DataError: a file is missing.
     """
-    digest = hashlib.blake2b(_labels_digest(labels) + reading.encode(), digest_size=16)
+    digest = hashlib.blake2b(_labels_digest(labels) + repr(reading).encode(), digest_size=16)
     annotation = _annotation_file(record)
     files = [record.image, annotation] if annotation is not None else [record.image]
     if isinstance(record.annotation, Shapes):

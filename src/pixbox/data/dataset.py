@@ -31,7 +31,7 @@ from pixbox.augment import (
 from pixbox.config import DataConfig, Experiment
 from pixbox.data.annotation import read_classes
 from pixbox.data.cache import Cache, cache_key
-from pixbox.data.images import read_image
+from pixbox.data.images import AS_IT_IS, PixelReading, read_image
 from pixbox.data.sampler import EpochIndex, StepSampler
 from pixbox.errors import DataError
 from pixbox.labels import LabelMap
@@ -44,6 +44,7 @@ class SampleReader:
 
     labels: LabelMap
     cache: Cache
+    pixels: PixelReading = AS_IT_IS
 
     def read(self, record: Record) -> Sample:
         """Read one picture and its mask.
@@ -51,12 +52,12 @@ class SampleReader:
         Raises:
             DataError: naming the file that cannot be used.
         """
-        key = cache_key(record, self.labels)
+        key = cache_key(record, self.labels, self.pixels)
         image, classes = self.cache.get(key, lambda: self._decode(record))
         return Sample(record.id, image, None if classes is None else Mask(classes))
 
     def _decode(self, record: Record) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        image = read_image(record.image)
+        image = read_image(record.image, self.pixels)
         if record.annotation is None:
             return image, None
         return image, read_classes(record, self.labels, image.shape[:2])
@@ -119,6 +120,10 @@ def fit_whole(image: NDArray[np.uint8], data: DataConfig) -> tuple[NDArray[np.ui
     """
     warp, placement = place_whole(image.shape[:2], data.size, data.fit, data.base_size)
     return (image if warp is None else warp_image(image, warp, FILL)), placement
+
+
+def pixel_reading(data: DataConfig) -> PixelReading:
+    return PixelReading(data.bands, data.value_range)
 
 
 def geometry_policy(data: DataConfig) -> GeometryPolicy:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixbox.checkpoint import LoadedRun
-from pixbox.data.dataset import fit_whole
+from pixbox.data.dataset import fit_whole, pixel_reading
 from pixbox.data.images import read_image
 from pixbox.sample import Placement, Segmentation
 
@@ -38,7 +38,7 @@ class Predictor:
             DataError: the file cannot be read as a picture.
             ValueError: the array has another shape or type.
         """
-        name, image = ("picture", picture) if isinstance(picture, np.ndarray) else _read(Path(picture))
+        name, image = ("picture", picture) if isinstance(picture, np.ndarray) else self._read(Path(picture))
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"a picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
         fitted, placement = fit_whole(image, self.run.experiment.data)
@@ -60,6 +60,5 @@ class Predictor:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=kind)
 
-
-def _read(path: Path) -> tuple[str, NDArray[np.uint8]]:
-    return path.stem, read_image(path)
+    def _read(self, path: Path) -> tuple[str, NDArray[np.uint8]]:
+        return path.stem, read_image(path, pixel_reading(self.run.experiment.data))
