@@ -81,13 +81,14 @@ def test_lines_that_cannot_be_read_are_found(tmp_path, write_pictures, write_tex
 
 def test_pictures_that_are_not_there_or_listed_twice_are_found(tmp_path, write_pictures, write_text, find):
     write_pictures("a.jpg")
-    write_text("train.txt", "../b.jpg 1 2 4 7 1", "c.jpg 1 2 4 7 1", "a.jpg", "a.jpg 1 2 4 7 1")
+    write_text("train.txt", "../b.jpg 1 2 4 7 1", "/etc/b.jpg", "c.jpg 1 2 4 7 1", "a.jpg", "a.jpg 1 2 4 7 1")
     (record,), findings = find()
     assert record.annotation.shapes == ()
     assert [(code, file, id_) for code, file, _, id_ in findings] == [
         ("outside-root", f"{tmp_path}/train.txt:1", ""),
-        ("missing-file", f"{tmp_path}/train.txt:2", "c"),
-        ("duplicate-line", f"{tmp_path}/train.txt:4", ""),
+        ("outside-root", f"{tmp_path}/train.txt:2", ""),
+        ("missing-file", f"{tmp_path}/train.txt:3", "c"),
+        ("duplicate-line", f"{tmp_path}/train.txt:5", ""),
     ]
 
 

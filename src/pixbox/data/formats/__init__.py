@@ -20,6 +20,7 @@ from pixbox.data.formats import (
     cityscapes,
     coco,
     coco_stuff,
+    cvat,
     folders,
     imagefolder,
     labelme,
@@ -55,6 +56,7 @@ class _Annotated(Protocol):
 
 
 _ANNOTATED: Mapping[Format, _Annotated] = {
+    "cvat": cvat,
     "box-list": box_list,
     "voc-boxes": voc_boxes,
     "yolo": yolo,

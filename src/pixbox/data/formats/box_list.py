@@ -5,6 +5,7 @@ The only place where boxes have y first and classes count from 1.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ def _entries(root: Path, place: _List, lines: Sequence[Line], findings: Findings
     for line in lines:
         name = line.text.split()[0]
         try:
-            images = [below(root, f"{folder}/{name}", line.where) for folder in place.folders]
+            # An absolute name stays one, and is refused where it leads out of the root.
+            images = [below(root, os.path.join(folder, name), line.where) for folder in place.folders]
         except DataError as error:
             findings.add_error(error)
         else:

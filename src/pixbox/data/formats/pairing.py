@@ -79,6 +79,21 @@ def find_list(root: Path, source: str, *folders: str, hint: str = "") -> Path:
     raise DataError(f'no list "{source}" here: looked for {paths}', where=str(root), hint=f"{holds}\n{hint}".strip())
 
 
+def find_file(root: Path, source: str, places: Iterable[str]) -> Path:
+    """The annotation file of a split: the first of its possible places below the root that is a file.
+
+    Raises:
+        DataError: none is, or one leads out of the root.
+    """
+    looked = [below(root, place, str(root)) for place in places]
+    for path in looked:
+        if path.is_file():
+            return path
+    paths = ", ".join(path.relative_to(root).as_posix() for path in looked)
+    raise DataError(f'no annotation file "{source}" here: looked for {paths}', where=str(root),
+                    hint=f"It holds {contents(root)}.", code="structure")  # fmt: skip
+
+
 def below(root: Path, text: str, where: str) -> Path:
     """The absolute path of what is written relative to the data root; backslashes count as slashes.
 
@@ -359,6 +374,18 @@ def chosen(
         else:
             first[name] = line
             yield name, line.where
+
+
+def stems_to_use(root: Path, folder: Path, ids: str | None, stems: Iterable[str], findings: Findings) -> set[str]:
+    """The names, without suffix, of the pictures in a folder that the list ``ids`` holds; all if there is no list.
+
+    Raises:
+        DataError: no such list.
+    """
+    if ids is None:
+        return set(stems)
+    lines = read_list(below(root, ids, str(root)))
+    return {name for name, _ in chosen(root, folder, {stem: [stem] for stem in stems}, lines, findings)}
 
 
 def add_same_name(findings: Findings, files: Sequence[Path], where: str, id_: str) -> None:
