@@ -6,6 +6,7 @@ Source: Lin et al. 2014, Microsoft COCO; Kirillov et al. 2019, Panoptic Segmenta
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -18,16 +19,16 @@ from numpy.typing import NDArray
 from pixbox.config import AnnotatedFolder
 from pixbox.data.annotation import MOST_PIXELS, pixel_bounds, region_pixels, run_lengths
 from pixbox.data.findings import Findings
+from pixbox.data.formats.outlines import box_around
 from pixbox.data.formats.pairing import (
     Line,
     below,
-    chosen,
-    contents,
+    find_file,
     find_folders,
     listed_files,
     natural,
-    read_list,
     split_folders,
+    stems_to_use,
 )
 from pixbox.data.formats.reading import as_points, as_size_hw, keys_of, read_json
 from pixbox.errors import DataError
@@ -39,7 +40,6 @@ _FILES = (
     "annotations/panoptic_{}2017.json",
 )  # fmt: skip
 _FOLDERS = ("images/{}", "{}", "{}/images", "images/{}2017", "{}2017")
-_KINDS = ("instances_", "panoptic_", "person_keypoints_", "stuff_")
 _LISTS = ("images", "annotations", "categories")
 _SAMPLE = 50
 
@@ -63,16 +63,18 @@ def read_records(root: Path, source: str | AnnotatedFolder, findings: Findings) 
     Raises:
         DataError: no such file or folder, not a COCO file, or one without pictures.
     """
-    path, name = _find_file(root, source)
+    path = _find_file(root, source)
     content = _read(path)
     pictures = _read_pictures(path, content["images"], findings)
     if not pictures:
         raise DataError("lists no pictures that can be used", where=str(path), code="structure")
     if isinstance(source, AnnotatedFolder):
         (folder,) = find_folders(root, (source.images,))
-        pictures = _only(root, folder, source.ids, pictures, findings)
+        stems = {key: os.path.splitext(picture.file_name)[0] for key, picture in pictures.items()}
+        only = stems_to_use(root, folder, source.ids, stems.values(), findings)
+        pictures = {key: picture for key, picture in pictures.items() if stems[key] in only}
     else:
-        folder = _find_folder(root, path, name, list(pictures.values()))
+        folder = _find_folder(root, path, source, list(pictures.values()))
     listed = list(listed_files(root, _places(root, folder, pictures, findings), findings))
     shapes = _read_shapes(root, path, content, {line.text: key for key, line, _ in listed}, findings)
     return [
@@ -90,48 +92,39 @@ def class_names(root: Path, sources: Sequence[str | AnnotatedFolder]) -> list[st
     names: dict[str, None] = {}
     used: set[str] = set()
     above: set[str] = set()
-    for path in dict.fromkeys(_find_file(root, source)[0] for source in sources):
+    for path in dict.fromkeys(_find_file(root, source) for source in sources):
         content = _read(path)
         categories = _read_categories(path, content, Findings())
         names |= dict.fromkeys(categories[key] for key in sorted(categories, key=natural))
         entries = [entry for entry in content["annotations"] if isinstance(entry, dict)]
         objects = [item for entry in entries for item in entry.get("segments_info", (entry,)) if isinstance(item, dict)]
         used |= {categories.get(str(item.get("category_id")), "") for item in objects}
-        pairs = [(item.get("supercategory"), item.get("name")) for item in content["categories"]]
-        above |= {parent for parent, child in pairs if isinstance(parent, str) and parent != child}
+        entries = [entry for entry in content["categories"] if isinstance(entry, dict)]
+        above |= {
+            str(entry.get("supercategory")) for entry in entries if entry.get("supercategory") != entry.get("name")
+        }
     return [name for name in names if name in used or name not in above]
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """An entry of ``images``: the file's name as it is written, its size if it is stated, and its place."""
+    """An entry of ``images``: the file's name, with ``/``, its size if it is stated, and its place in the file."""
 
     file_name: str
     size_hw: tuple[int, int] | None
     where: str
 
 
-def _find_file(root: Path, source: str | AnnotatedFolder) -> tuple[Path, str]:
-    """The annotation file and the name by which its pictures are looked for.
+def _find_file(root: Path, source: str | AnnotatedFolder) -> Path:
+    """The annotation file.
 
     Raises:
         DataError: it is not there, or lies outside the root.
     """
-    if isinstance(source, AnnotatedFolder) or source.endswith(".json"):
-        path = below(root, source if isinstance(source, str) else source.annotations, str(root))
-        name = path.stem
-        for kind in _KINDS:
-            name = name.removeprefix(kind)
-        return path, name
-    looked = {place.format(name): name for name in split_folders(source) for place in _FILES}
-    for place, name in looked.items():
-        path = below(root, place, str(root))
-        if path.is_file():
-            return path, name
-    folder = root / "annotations" if (root / "annotations").is_dir() else root
-    raise DataError(f'no annotation file "{source}" here: looked for {", ".join(looked)}', where=str(root),
-                    hint=f"{folder} holds {contents(folder)}.\nA name that ends in .json is the file itself.",
-                    code="structure")  # fmt: skip
+    name = source if isinstance(source, str) else source.annotations
+    is_file = isinstance(source, AnnotatedFolder) or name.endswith(".json")
+    places = [name] if is_file else [place.format(split) for split in split_folders(name) for place in _FILES]
+    return find_file(root, name, places)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -162,7 +155,7 @@ def _read_pictures(path: Path, entries: list[Any], findings: Findings) -> dict[s
             continue
         stated = entry.get("height"), entry.get("width")
         size_hw = as_size_hw(*stated)
-        if size_hw is None and stated != (None, None):
+        if size_hw is None and any(stated):
             what = f"`height` and `width` are {stated[0]!r:.20} and {stated[1]!r:.20}"
             findings.add("bad-annotation", where, what, "They are the size of the picture in pixels.")
         key = str(entry["id"])
@@ -170,7 +163,7 @@ def _read_pictures(path: Path, entries: list[Any], findings: Findings) -> dict[s
             what = f'"{name}" has the id of "{pictures[key].file_name}"'
             findings.add("duplicate-line", where, what, "The first one counts.")
             continue
-        pictures[key] = _Picture(name, size_hw, where)
+        pictures[key] = _Picture(name.replace("\\", "/"), size_hw, where)
     return pictures
 
 
@@ -188,14 +181,17 @@ def _read_categories(path: Path, content: Mapping[str, Any], findings: Findings)
     return names
 
 
-def _find_folder(root: Path, path: Path, name: str, pictures: Sequence[_Picture]) -> Path:
+def _find_folder(root: Path, path: Path, source: str, pictures: Sequence[_Picture]) -> Path:
     """The folder in which most of the pictures (of a sample) are.
 
     Raises:
         DataError: there is none.
     """
+    names = split_folders(source)
+    if source.endswith(".json"):
+        names = (re.sub(r"^(instances|panoptic|person_keypoints|stuff)_", "", path.stem),)
     beside = path.parent.relative_to(root).as_posix()
-    places = dict.fromkeys([*(place.format(name) for place in _FOLDERS), beside, "images", "."])
+    places = dict.fromkeys([*(place.format(name) for place in _FOLDERS for name in names), beside, "images", "."])
     sample = pictures[:: max(1, len(pictures) // _SAMPLE)]
     found = {place: sum(_is_there(root, place, picture) for picture in sample) for place in places}
     best = max(found, key=lambda place: found[place])
@@ -214,32 +210,15 @@ def _is_there(root: Path, place: str, picture: _Picture) -> bool:
         return False
 
 
-def _only(
-    root: Path, folder: Path, ids: str | None, pictures: dict[str, _Picture], findings: Findings
-) -> dict[str, _Picture]:
-    """The pictures whose names, without suffix, the list ``ids`` holds; all if there is no list.
-
-    Raises:
-        DataError: no such list.
-    """
-    if ids is None:
-        return pictures
-    stems = {key: os.path.splitext(picture.file_name.replace("\\", "/"))[0] for key, picture in pictures.items()}
-    lines = read_list(below(root, ids, str(root)))
-    names = {name for name, _ in chosen(root, folder, {stem: [stem] for stem in stems.values()}, lines, findings)}
-    return {key: picture for key, picture in pictures.items() if stems[key] in names}
-
-
 def _places(
     root: Path, folder: Path, pictures: Mapping[str, _Picture], findings: Findings
 ) -> Iterator[tuple[Line, tuple[Path]]]:
     """Id, with its place in the file, and path of each picture; paths outside the root are findings."""
     inner = folder.relative_to(root).as_posix()
     for key, picture in pictures.items():
-        name = picture.file_name.replace("\\", "/")
         try:
             # An absolute name stays one, and is refused.
-            yield Line(key, picture.where), (below(root, os.path.join(inner, name), picture.where),)
+            yield Line(key, picture.where), (below(root, os.path.join(inner, picture.file_name), picture.where),)
         except DataError as error:
             findings.add_error(error)
 
@@ -386,9 +365,7 @@ def _bounds(region: Region) -> Box | None:
     if isinstance(region, RunLengths):
         pixels = region_pixels(Shape("", (0, 0, 0, 0), region), region.size_hw)
         return pixel_bounds(pixels) or (0.0, 0.0, 0.0, 0.0)
-    points = np.concatenate(region)
-    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-    return x1, y1, x2, y2
+    return box_around(np.concatenate(region))
 
 
 def _where(path: Path, kind: str, entry: Any, number: int) -> str:

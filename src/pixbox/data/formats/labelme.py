@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from pixbox.config import AnnotatedFolder
 from pixbox.data.annotation import MOST_PIXELS, pixel_bounds, size_text, to_run_lengths
 from pixbox.data.findings import Findings
+from pixbox.data.formats.outlines import box_around, ellipse, placed, rectangle
 from pixbox.data.formats.pairing import (
     Line,
     add_missing,
@@ -38,7 +40,6 @@ _FOLDERS = ("annotations", "labels", "json")
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation")
 _WITHOUT_AREA = ("line", "linestrip", "point", "points")
 _KINDS = (*_OUTLINES, "rectangle", "circle", "mask", *_WITHOUT_AREA)
-_CIRCLE_POINTS = 64
 
 
 def read_records(root: Path, source: str | AnnotatedFolder, findings: Findings) -> list[Record]:
@@ -141,7 +142,7 @@ def _read_shapes(file: Path, image: Path, key: str, findings: Findings) -> Shape
         return None
     stated = content.get("imageHeight"), content.get("imageWidth")
     size_hw = as_size_hw(*stated)
-    if size_hw is None and stated != (None, None):
+    if size_hw is None and any(stated):
         what = f"`imageHeight` and `imageWidth` are {stated[0]!r} and {stated[1]!r}"
         findings.add("bad-annotation", str(file), what, "They are the size of the picture in pixels.", id=key)
     shapes: list[Shape] = []
@@ -185,8 +186,7 @@ def _read_shape(entry: Any, where: str, size_hw: Callable[[], tuple[int, int]]) 
         outline = _outline(kind, points)
     except ValueError as error:
         raise bad(f'a {kind} of class "{label}" {error}') from None
-    (x1, y1), (x2, y2) = outline.min(axis=0).tolist(), outline.max(axis=0).tolist()
-    return Shape(label, (x1, y1, x2, y2), (outline,), difficult, where=where)
+    return Shape(label, box_around(outline), (outline,), difficult, where=where)
 
 
 def _outline(kind: str, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -196,14 +196,14 @@ def _outline(kind: str, points: NDArray[np.float64]) -> NDArray[np.float64]:
         ValueError: the number of points does not fit the kind.
     """
     if kind == "rectangle" and len(points) == 2:
-        (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
-        return np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])
+        (left, top), (width, height) = points.min(axis=0), np.ptp(points, axis=0)
+        return rectangle(left, top, width, height)
     if kind == "circle":
         if len(points) != 2:
             raise ValueError(f"with {len(points)} points; it has its centre and one on its rim")
-        turns = np.linspace(0, 2 * np.pi, _CIRCLE_POINTS, endpoint=False)
-        radius = float(np.hypot(*(points[1] - points[0])))
-        return np.stack([points[0, 0] + radius * np.cos(turns), points[0, 1] + radius * np.sin(turns)], axis=1)
+        (x, y), (rim_x, rim_y) = points.tolist()
+        radius = hypot(rim_x - x, rim_y - y)
+        return ellipse(x, y, radius, radius)
     if len(points) < 3:
         raise ValueError(f"with {len(points)} points; it needs {'2 or 4' if kind == 'rectangle' else 'at least 3'}")
     return points
@@ -219,8 +219,7 @@ def _read_mask(text: Any, points: NDArray[np.float64], size_hw: tuple[int, int])
         raise ValueError("has no `mask` or not two points")
     (left, top), (right, bottom) = points.min(axis=0).astype(int), points.max(axis=0).astype(int)
     span_hw = int(bottom - top + 1), int(right - left + 1)
-    height, width = size_hw
-    if height * width > MOST_PIXELS:
+    if size_hw[0] * size_hw[1] > MOST_PIXELS:
         raise ValueError(f"lies in a picture of {size_text(size_hw)} pixels: too large to be read")
     try:
         file = Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",))
@@ -233,7 +232,4 @@ def _read_mask(text: Any, points: NDArray[np.float64], size_hw: tuple[int, int])
     if part is None:
         size = size_text((file.height, file.width))
         raise ValueError(f"has a `mask` of {size} pixels; its points span {size_text(span_hw)}")
-    pixels = np.zeros(size_hw, dtype=np.bool_)
-    inside = part[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
-    pixels[max(top, 0) : max(bottom + 1, 0), max(left, 0) : max(right + 1, 0)] = inside
-    return pixels
+    return placed(part, int(left), int(top), size_hw)

@@ -91,7 +91,7 @@ def find_file(root: Path, source: str, places: Iterable[str]) -> Path:
             return path
     paths = ", ".join(path.relative_to(root).as_posix() for path in looked)
     raise DataError(f'no annotation file "{source}" here: looked for {paths}', where=str(root),
-                    hint=f"It holds {contents(root)}.", code="structure")  # fmt: skip
+                    hint=_nearest_contents(root, looked[0].parent), code="structure")  # fmt: skip
 
 
 def below(root: Path, text: str, where: str) -> Path:
