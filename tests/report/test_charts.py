@@ -2,7 +2,17 @@ import re
 
 import pytest
 
-from pixbox.report.charts import Series, line_chart, round_ticks
+from pixbox.report.charts import (
+    Bar,
+    Series,
+    Spread,
+    bar_chart,
+    line_chart,
+    round_ticks,
+    scatter_chart,
+    shape_drawings,
+    spread_chart,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +55,53 @@ def test_chart_of_one_point_shows_a_dot():
 def test_chart_without_points_is_refused():
     with pytest.raises(ValueError, match="Loss"):
         line_chart("Loss", "epoch", [Series("training", [])], str)
+
+
+def test_bars_are_as_long_as_their_values():
+    chart = bar_chart("Sizes", [Bar("a", 200, "200"), Bar("<b>", 50, "50"), Bar("c", 100, "100")])
+    widths = [float(width) for width in re.findall(r'class="bar"[^>]* width="([\d.]+)"', chart)]
+    assert widths == pytest.approx([widths[0], widths[0] / 4, widths[0] / 2], abs=0.1)
+    assert "&lt;b&gt;" in chart
+
+
+def test_dots_lie_at_their_values_and_grow_with_their_number():
+    chart = scatter_chart("Sizes", "width", "height", {(100, 100): 1, (200, 300): 9})
+    (x1, y1, r1), (x2, y2, r2) = (map(float, dot) for dot in re.findall(r'cx="(\S+)" cy="(\S+)" r="(\S+)"', chart))
+    # In an SVG y grows downwards.
+    assert x1 < x2
+    assert y1 > y2
+    assert r1 < r2
+    assert "200 × 300: 9</title>" in chart
+
+
+def test_dots_that_cannot_be_told_apart_are_one_and_none_is_lost():
+    counts = {(1000 + x, 1000 + y): 1 for x in range(120) for y in range(120)} | {(5000, 9000): 7}
+    chart = scatter_chart("Sizes", "width", "height", counts)
+    numbers = [int(number.replace(",", "")) for number in re.findall(r": ([\d,]+)</title>", chart)]
+    assert len(numbers) < 30
+    assert sum(numbers) == 120 * 120 + 7
+
+
+def test_band_reaches_one_standard_deviation_to_either_side():
+    chart = spread_chart("Mean", [Spread("red", 0.5, 0.25, "red"), Spread("blue", 0.9, 0.3, "blue")])
+    ends = [float(x) for x in re.findall(r'class="grid" x1="(\S+)"', chart)]
+    bands = [(float(x), float(x) + float(w)) for x, w in re.findall(r'class="band" x="(\S+)" \S+ width="(\S+)"', chart)]
+    assert bands[0] == pytest.approx((ends[1], ends[3]), abs=0.2)
+    # 0.9 + 0.3 lies beyond the scale.
+    assert bands[1][1] == pytest.approx(ends[4], abs=0.2)
+
+
+def test_shapes_are_drawn_to_one_scale():
+    drawn = re.findall(r'<rect x="1" y="1" width="(\S+)" height="(\S+)"', shape_drawings([(10, 20), (40, 5)], 40))
+    assert [(float(w), float(h)) for w, h in drawn] == [(22, 44), (88, 11)]
+
+
+def test_charts_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="bars"):
+        bar_chart("Sizes", [])
+    with pytest.raises(ValueError, match="bars"):
+        bar_chart("Sizes", [Bar("a", -1, "")])
+    with pytest.raises(ValueError, match="no point"):
+        scatter_chart("Sizes", "", "", {})
+    with pytest.raises(ValueError, match="nothing"):
+        spread_chart("Mean", [])

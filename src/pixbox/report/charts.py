@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT = 440, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 38
 _MOST_DOTS = 40
 _BAR_STEP, _SPREAD_STEP = 23, 34
-_LETTER = 7  # no letter or figure at 12 px is wider on average
+_LETTER = 8  # the average letter or figure is narrower, also at the 14 px of a phone
 _CELL = 4
 
 
@@ -90,7 +90,7 @@ def scatter_chart(title: str, x_label: str, y_label: str, counts: Mapping[tuple[
     widths, heights = zip(*counts, strict=True)
     ticks_x, ticks_y = round_ticks(min(widths), max(widths), 6), round_ticks(min(heights), max(heights), 5)
     axis_x = _Axis(ticks_x[0], ticks_x[-1], _LEFT, _WIDTH - _RIGHT)
-    axis_y = _Axis(ticks_y[0], ticks_y[-1], _HEIGHT - _BOTTOM, _TOP + 10)
+    axis_y = _Axis(ticks_y[0], ticks_y[-1], _HEIGHT - _BOTTOM, _TOP + 18)
     dots: dict[tuple[float, float], Counter[tuple[int, int]]] = {}
     for (x, y), count in counts.items():
         cell = (round(axis_x.at(x) / _CELL) * _CELL, round(axis_y.at(y) / _CELL) * _CELL)
@@ -159,7 +159,8 @@ def shape_drawings(shapes_wh: Sequence[tuple[float, float]], longest_side: float
         w, h = max(width * scale, 1), max(height * scale, 1)
         items.append(
             f'<li><svg width="{w + 2:.1f}" height="{h + 2:.1f}" aria-hidden="true">'
-            f'<rect x="1" y="1" width="{w:.1f}" height="{h:.1f}"/></svg><span>{width:.4g} × {height:.4g}</span></li>'
+            f'<rect x="1" y="1" width="{w:.1f}" height="{h:.1f}"/></svg>'
+            f"<span>{round(width, 1):g} × {round(height, 1):g}</span></li>"
         )
     return f'<ul class="shapes">{"".join(items)}</ul>'
 
