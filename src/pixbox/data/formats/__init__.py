@@ -23,6 +23,7 @@ from pixbox.data.formats import (
     cvat,
     folders,
     imagefolder,
+    label_studio,
     labelme,
     list_file,
     objects,
@@ -56,6 +57,7 @@ class _Annotated(Protocol):
 
 
 _ANNOTATED: Mapping[Format, _Annotated] = {
+    "label-studio": label_studio,
     "cvat": cvat,
     "box-list": box_list,
     "voc-boxes": voc_boxes,
