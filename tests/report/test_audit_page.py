@@ -121,6 +121,11 @@ def test_page_is_one_file_that_needs_nothing_else(make_audit, tmp_path):
             "error",
             "3 errors in 2 files: training will refuse to start",
         ),
+        (
+            [("invalid-box", "a.xml: object 3", "NaN"), ("invalid-box", "a.xml: object 4", "NaN")],
+            "error",
+            "2 errors in 1 file: training will refuse to start",
+        ),
         ([("nothing-to-learn", "", "nothing")], "error", "1 error: training will refuse to start"),
     ],
 )
@@ -289,6 +294,13 @@ def test_suggested_anchors_can_be_copied_into_a_configuration(make_audit, tmp_pa
     read = DetectionConfig.model_validate(yaml.safe_load(copied)["detection"])
     assert read.levels == 4
     np.testing.assert_allclose(read.anchors, shapes, rtol=1e-3)
+
+
+def test_configured_anchors_that_do_as_well_are_praised(make_audit, tmp_path):
+    equal = AnchorSummary(2392, 0.9612, ((30.0, 30.0),), 0.9615, 4)
+    text = page_of(make_audit(task="detection", anchors=equal), tmp_path).text
+    assert "The configured ones do as well" in text
+    assert "To use the suggested ones" not in text
 
 
 def test_anchor_shapes_are_drawn_to_one_scale(make_audit, tmp_path):

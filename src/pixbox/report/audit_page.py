@@ -88,7 +88,7 @@ def _verdict(audit: Audit) -> str:
     if errors:
         kind = "error"
         words = f"{_counted(errors, 'error')}{_in_files(audit.findings)}: training will refuse to start"
-        advice = "Mend these files, or leave them out with `data.exclude`."
+        advice = "Mend what is listed below, or leave files out with `data.exclude`."
         advice += f" {rest} beside them would not keep it from starting." if rest else ""
     elif warnings:
         kind, words = "warning", f"No errors, {_counted(warnings, 'warning')}"
@@ -109,7 +109,8 @@ def _verdict(audit: Audit) -> str:
 def _in_files(findings: Findings) -> str:
     """`` in 2 files``, as far as the errors name files; at least so many, where not all errors were kept."""
     errors = findings.errors()
-    files = {re.sub(r":\d+$", "", finding.file) for finding in errors if finding.file}
+    # A line or an object may follow: "train.txt:14", "0007.xml: object 3".
+    files = {re.sub(r":\d+$|: .*$", "", finding.file) for finding in errors if finding.file}
     if not files:
         return ""
     return f" in {'at least ' if findings.count('error') > len(errors) else ''}{_counted(len(files), 'file')}"
@@ -332,6 +333,12 @@ def _anchors(audit: Audit, summary: AnchorSummary) -> str:
     longest = max(side for shape in (*configured, *summary.suggested) for side in shape)
     named = detection.anchors if isinstance(detection.anchors, str) else "given"
     shapes = ", ".join(f"[{width:.4g}, {height:.4g}]" for width, height in summary.suggested)
+    better = summary.suggested_recall - summary.recall >= 0.001
+    advice = (
+        "To use the suggested ones, copy this into the configuration"
+        if better
+        else "The configured ones do as well; the suggested ones, as they would be written"
+    )
     yaml = f"detection:\n  anchors: [{shapes}]\n  levels: {summary.levels}\n"
     return (
         f'<h2>Anchors</h2><p class="note">Of {summary.boxes:,} training boxes at the size that the network sees, the '
@@ -342,7 +349,7 @@ def _anchors(audit: Audit, summary: AnchorSummary) -> str:
         f"{shape_drawings(configured, longest)}</div>"
         f"<div><h3>Suggested</h3>{measure(summary.suggested_recall, percent(summary.suggested_recall))}"
         f"{shape_drawings(summary.suggested, longest)}</div></div>"
-        f"<h3>To use the suggested ones, copy this into the configuration</h3><pre>{escape(yaml)}</pre>"
+        f"<h3>{advice}</h3><pre>{escape(yaml)}</pre>"
     )
 
 
