@@ -1,0 +1,360 @@
+"""From a bare folder to a configuration of its data: what it may be, what proves right, and how sure that is."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixbox.auditing.candidates import LAYOUTS, Candidate, LayoutKind, find_candidates, folder_name, pictures_beside
+from pixbox.auditing.folder_pairs import find_odd_names
+from pixbox.auditing.result import Guess
+from pixbox.auditing.survey import Survey, joined
+from pixbox.config import DataConfig, FolderPair, Task
+from pixbox.data.formats import Source, list_records
+from pixbox.data.images import IMAGE_SUFFIXES
+from pixbox.data.splits import SplitName
+from pixbox.errors import DataError, PixboxError
+from pixbox.sample import MapSegment, Record, Shapes
+
+VAL_FRACTION = 0.2
+# Two layouts whose shares differ by less explain the folder equally well.
+_TIE = 0.1
+_SHOWN = 6
+_MOST_CONFIDENCE = 0.99
+_RIVAL = 0.8
+_OTHER_SET = 0.25
+_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a bare folder was found to be.
+
+    Attributes:
+        data: format, root (absolute), train, val, test and val_fraction; all else as by default, no labels.
+        task: what its labels are good for.
+        guesses: about "layout", "splits" and "task".
+    """
+
+    data: DataConfig
+    task: Task
+    guesses: tuple[Guess, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """A candidate as its reader lists it.
+
+    Attributes:
+        rank: place of its kind in ``LAYOUTS``.
+        labelled: the labelled pictures of each part; parts without any are not there.
+        listed: how many pictures the reader found in all, the faulty ones too.
+        beside: how many pictures the folder holds, labelled or not.
+        label_folders: folders below the top in which the labels lie.
+    """
+
+    kind: LayoutKind
+    candidate: Candidate
+    rank: int
+    labelled: Mapping[SplitName, Sequence[Record]]
+    listed: int
+    beside: int
+    label_folders: frozenset[str]
+
+    @property
+    def usable(self) -> int:
+        return sum(map(len, self.labelled.values()))
+
+    @property
+    def score(self) -> float:
+        """The share that counts: of the listed pictures where lists choose, else of all."""
+        return self.usable / max(1, self.listed if self.candidate.is_listed else max(self.listed, self.beside))
+
+
+def infer_layout(folder: Path) -> Layout:
+    """Work out how the labelled pictures of a folder lie on disk.
+
+    Every directory is listed once; of files, the beginnings of a few are read, and then what the reader of the
+    most likely formats reads to list its pictures.
+
+    Raises:
+        DataError: no such folder; nothing is recognised, with what was found and what is known; several data sets.
+    """
+    top = Path(os.path.abspath(folder))
+    if not top.is_dir():
+        what = "this is a file, not a folder" if top.exists() else "no such folder"
+        raise DataError(what, where=str(folder), hint="Name the folder that holds the pictures and their labels.")
+    survey = Survey(top)
+    candidates = sorted(_ranked(survey), key=lambda item: (-round(item[2].most, 1), item[0], -item[2].evidence))
+    best = _best(survey, candidates)
+    if best is None:
+        raise _nothing(survey)
+    rivals = [(kind, rival) for _, kind, rival in candidates if _is_rival(rival, best)]
+    _check_single(survey, best, candidates)
+    sources, val_fraction, splits = _parts(best)
+    task, about_task = _task(best.labelled)
+    data = DataConfig(
+        format=best.candidate.format,
+        root=_root(survey, best.candidate),
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
+        val_fraction=val_fraction,
+    )
+    return Layout(data, task, (_about_layout(survey, best, rivals), splits, about_task))
+
+
+_Ranked = tuple[int, LayoutKind, Candidate]
+
+
+def _ranked(survey: Survey) -> Iterable[_Ranked]:
+    return ((LAYOUTS.index(kind), kind, candidate) for kind, candidate in find_candidates(survey))
+
+
+def _best(survey: Survey, candidates: Sequence[_Ranked]) -> _Proven | None:
+    """The candidate that explains most of the folder; of those that explain about as much, the most specific.
+
+    Candidates come with the most promising first; one that cannot win is not listed, which may cost minutes.
+    """
+    proven: list[_Proven] = []
+    for rank, kind, candidate in candidates:
+        best = _winner(proven)
+        if best is not None:
+            can_beat = candidate.most > best.score + _TIE
+            can_tie = candidate.most > best.score - _TIE and (rank, -candidate.evidence) < (
+                best.rank,
+                -best.candidate.evidence,
+            )
+            # Any folder of folders is one of classes, if nothing else.
+            if candidate.format == "imagefolder" or not (can_beat or can_tie):
+                continue
+        found = _prove(survey, rank, kind, candidate)
+        if found is not None:
+            proven.append(found)
+    return _winner(proven)
+
+
+def _winner(proven: Sequence[_Proven]) -> _Proven | None:
+    most = max((found.score for found in proven), default=0.0)
+    equal = [found for found in proven if found.score >= most - _TIE]
+    return min(equal, key=lambda found: (found.rank, -found.candidate.evidence, -found.score), default=None)
+
+
+def _prove(survey: Survey, rank: int, kind: LayoutKind, candidate: Candidate) -> _Proven | None:
+    """Have the reader list the candidate; None if it finds no labelled picture."""
+    data = DataConfig(format=candidate.format, root=_root(survey, candidate))
+    labelled: dict[SplitName, Sequence[Record]] = {}
+    listed = 0
+    for split, source in candidate.sources.items():
+        try:
+            listing = list_records(data, source)
+        except PixboxError:
+            continue
+        records = [record for record in listing.records if _is_labelled(record)]
+        if records:
+            labelled[split] = records
+            listed += max(len(listing.ids), len(listing.records))
+    if not labelled:
+        return None
+    files = [pair for records in labelled.values() for record in records for pair in _files(survey, record)]
+    folders = frozenset(os.path.dirname(label) for _, label in files)
+    return _Proven(kind, candidate, rank, labelled, listed, pictures_beside(survey, files), folders)
+
+
+def _is_labelled(record: Record) -> bool:
+    annotation = record.annotation
+    # A reader for which a missing file means a picture without objects names the picture itself.
+    return bool(annotation.shapes) or annotation.file != record.image if isinstance(annotation, Shapes) else True
+
+
+def _files(survey: Survey, record: Record) -> Iterable[tuple[str, str]]:
+    """(picture, label) for each file that a record's labels lie in, below the top."""
+    start = len(os.path.join(survey.top, ""))
+    picture = str(record.image)[start:]
+    annotation = record.annotation
+    if isinstance(annotation, Path):
+        yield picture, str(annotation)[start:]
+    elif isinstance(annotation, Shapes):
+        yield picture, str(annotation.file)[start:]
+        for shape in annotation.shapes:
+            region = shape.region.file if isinstance(shape.region, MapSegment) else shape.region
+            if isinstance(region, Path):
+                yield picture, str(region)[start:]
+
+
+def _root(survey: Survey, candidate: Candidate) -> str:
+    return os.path.normpath(survey.top / candidate.root)
+
+
+def _is_rival(rival: Candidate, best: _Proven) -> bool:
+    """Whether a candidate takes other labels, and for as many pictures as the best one may have."""
+    if rival is best.candidate or rival.most < best.score - _TIE or rival.format == "imagefolder":
+        return False
+    sources = [source for source in rival.sources.values() if not isinstance(source, str)]
+    if not sources:
+        return rival.format != best.candidate.format
+    places = {joined(rival.root, s.masks if isinstance(s, FolderPair) else s.annotations) for s in sources}
+    return not any({place, os.path.dirname(place)} & best.label_folders or _holds(place, best) for place in places)
+
+
+def _holds(place: str, best: _Proven) -> bool:
+    return not place or any(folder.startswith(f"{place}/") for folder in best.label_folders)
+
+
+def _check_single(survey: Survey, best: _Proven, candidates: Sequence[_Ranked]) -> None:
+    """Refuse a folder of several data sets: one would be taken by chance.
+
+    Raises:
+        DataError: a folder beside that of the best candidate holds another data set, a quarter as large or more.
+    """
+    sets = {best.candidate.root: best}
+    for rank, kind, candidate in candidates:
+        is_apart = not any(f"{a}/".startswith(f"{b}/") or b in ("", "..") for a, b in _both_ways(candidate.root, sets))
+        if is_apart and candidate.format != "imagefolder":
+            found = _prove(survey, rank, kind, candidate)
+            if found is not None and found.usable >= _OTHER_SET * best.usable:
+                sets[candidate.root] = found
+    if len(sets) > 1:
+        shown = [f"{root}/ ({found.kind.title}, {found.usable:,} pictures)" for root, found in sets.items()][:_SHOWN]
+        more = f" and {len(sets) - _SHOWN} more" if len(sets) > _SHOWN else ""
+        raise DataError(f"several data sets lie in it: {', '.join(shown)}{more}", where=str(survey.top),
+                        hint="Name one of them. If they are parts of one, write a list of `image;label` lines, "
+                        "or bring them into two folders.")  # fmt: skip
+
+
+def _both_ways(root: str, others: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for other in others:
+        yield root, other
+        yield other, root
+
+
+# What is said of the outcome.
+
+
+def _about_layout(survey: Survey, best: _Proven, rivals: Sequence[tuple[LayoutKind, Candidate]]) -> Guess:
+    candidate = best.candidate
+    all_pictures = max(best.beside, best.usable)
+    if candidate.is_listed:
+        share = best.usable / best.listed
+        reason = f"{best.usable:,} of {best.listed:,} listed pictures have {candidate.labels}"
+    else:
+        own = {split: _own(survey, best, split) for split in best.labelled}
+        total = sum(dict(own.values()).values())
+        share = 0.6 * best.usable / max(best.usable, total) + 0.4 * best.usable / all_pictures
+        reason = f"{_figures(best, own)} have {candidate.labels}"
+    if all_pictures > best.usable:
+        reason += f"; the folder holds {all_pictures:,} pictures in all"
+    confidence = share * min(1.0, candidate.evidence)
+    others = list(dict.fromkeys(kind.title for kind, _ in rivals))
+    if others:
+        confidence *= _RIVAL
+        reason += f"; it could also be read as {', '.join(others)}"
+    return Guess("layout", best.kind.title, min(confidence, _MOST_CONFIDENCE), reason)
+
+
+def _own(survey: Survey, best: _Proven, split: SplitName) -> tuple[str, int]:
+    """The folder of a part's pictures, and how many lie in it."""
+    source = best.candidate.sources[split]
+    if isinstance(source, str):
+        return "", len(best.labelled[split])
+    place = joined(best.candidate.root, source.images)
+    files = [pair for record in best.labelled[split] for pair in _files(survey, record)]
+    return source.images, max(pictures_beside(survey, files, place), len(best.labelled[split]))
+
+
+def _figures(best: _Proven, own: Mapping[SplitName, tuple[str, int]]) -> str:
+    """``367 of 367 pictures in train/ and 101 of 101 in val/``."""
+    if len(dict(own.values())) < len(own) or not all(folder for folder, _ in own.values()):
+        return f"{best.usable:,} of {max(best.beside, best.usable):,} pictures"
+    counts = [
+        f"{len(best.labelled[split]):,} of {total:,} {'' if index else 'pictures '}in {folder_name(folder)}"
+        for index, (split, (folder, total)) in enumerate(own.items())
+    ]
+    return " and ".join(counts)
+
+
+def _parts(best: _Proven) -> tuple[dict[SplitName, Source], float, Guess]:
+    """What is for training, validation and testing; what is held out if nothing is for validation."""
+    sources = {split: best.candidate.sources[split] for split in _SPLITS if split in best.labelled}
+    counts = {split: len(best.labelled[split]) for split in sources}
+    unlabelled = [split for split in best.candidate.sources if split not in sources]
+    notes = [f"{split} is left aside: no picture of it has a label" for split in unlabelled]
+    if "train" not in sources:
+        first = next(iter(sources))
+        sources["train"], counts["train"] = sources.pop(first), counts.pop(first)
+        notes.append(f"there is no training part, so {first} is trained on")
+    figures = ", ".join(f"{counts[split]:,} pictures for {split}" for split in _SPLITS if split in counts)
+    reason = "; ".join([figures, *notes])
+    if "val" in sources:
+        names = [split for split in _SPLITS if split in sources]
+        return sources, 0.0, Guess("splits", " and ".join([", ".join(names[:-1]), names[-1]]), 0.95, reason)
+    reason += "; nothing is marked as validation part"
+    if counts["train"] < 2:
+        return sources, 0.0, Guess("splits", "train alone: one picture cannot be divided", 0.9, reason)
+    held_out = f"{VAL_FRACTION:.0%} of train are held out for validation"
+    return sources, VAL_FRACTION, Guess("splits", held_out, 0.9, reason)
+
+
+def _task(labelled: Mapping[SplitName, Sequence[Record]]) -> tuple[Task, Guess]:
+    annotations = [record.annotation for records in labelled.values() for record in records]
+    if any(isinstance(annotation, str) for annotation in annotations):
+        count = len({annotation for annotation in annotations if isinstance(annotation, str)})
+        return "classification", Guess("task", "classification", 0.95, f"each picture lies in one of {count} folders")
+    if any(isinstance(annotation, Path) for annotation in annotations):
+        return "segmentation", Guess("task", "segmentation", _MOST_CONFIDENCE, "the labels are masks")
+    shapes = [shape for annotation in annotations if isinstance(annotation, Shapes) for shape in annotation.shapes]
+    outlined = sum(shape.region is not None for shape in shapes)
+    task: Task = "segmentation" if outlined > len(shapes) / 2 else "detection"
+    share = max(outlined, len(shapes) - outlined) / max(1, len(shapes))
+    reason = f"{outlined:,} of {len(shapes):,} objects have an outline, the others a box alone"
+    return task, Guess("task", task, min(share, _MOST_CONFIDENCE), reason)
+
+
+# Nothing recognised.
+
+
+def _nothing(survey: Survey) -> DataError:
+    """Say what lies in a folder that is not recognised, and what would be."""
+    pictures = Counter({path: _pictures(folder.pictures) for path, folder in survey.folders.items()})
+    known = "\n".join(f"  {kind.title}: {kind.example}" for kind in LAYOUTS)
+    hint = f"Layouts that are recognised:\n{known}\nOther folders can be named in a configuration; see docs/data.md."
+    where = str(survey.top)
+    if not pictures.total():
+        return DataError(f"there are no pictures in it; it holds {_census(survey)}", where=where, hint=hint)
+    odd = find_odd_names(survey)
+    if odd:
+        first = f"pictures called {odd[0]} and masks called {odd[1]} seem to belong together, but cannot be matched"
+        way_out = (
+            "A mask must have its picture's name, or that name and an end, and not lie beside it under the same name. "
+            "Rename or move one of them, or write a list of `image;label` lines (train.txt)."
+        )
+        return DataError(first, where=where, hint=f"{way_out}\n{hint}")
+    if not any(folder.documents or len(folder.pictures) > pictures[path] for path, folder in survey.folders.items()):
+        what = f"holds {pictures.total():,} pictures and no labels: no masks of the pictures' names, no lists, no " \
+               "JSON, XML or text files"  # fmt: skip
+        return DataError(what, where=where, hint=hint)
+    return DataError(
+        f"no layout of labelled pictures is recognised; it holds {_census(survey)}", where=where, hint=hint
+    )
+
+
+def _census(survey: Survey) -> str:
+    """``images/: 120 pictures; meta/: 3 .json``: the folders with most files."""
+    sizes = {path: len(f.pictures) + len(f.documents) + f.others for path, f in survey.folders.items()}
+    largest = sorted((path for path in sizes if sizes[path]), key=lambda path: -sizes[path])
+    lines = []
+    for path in largest[:_SHOWN]:
+        folder = survey.folders[path]
+        kinds = Counter(os.path.splitext(name)[1].lower() for name in (*folder.pictures, *folder.documents))
+        parts = [f"{count:,} {kind}" for kind, count in kinds.most_common(4)]
+        parts += [f"{folder.others:,} other files"] if folder.others else []
+        lines.append(f"{folder_name(path or '.')}: {', '.join(parts)}")
+    more = f"; and {len(largest) - _SHOWN:,} more folders" if len(largest) > _SHOWN else ""
+    return ("; ".join(lines) or "no files") + more
+
+
+def _pictures(names: Iterable[str]) -> int:
+    return sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names)
