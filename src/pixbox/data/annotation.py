@@ -252,7 +252,8 @@ def _fill(
     rings = [ring for ring in outlines if len(ring) >= 3 and np.isfinite(ring).all()]
     if not rings:
         return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), dtype=np.bool_)
-    longest = max(np.abs(np.diff(ring, axis=0, append=ring[:1])).max(axis=1).sum() for ring in rings)
+    with np.errstate(over="ignore"):
+        longest = max(np.abs(np.diff(ring, axis=0, append=ring[:1])).max(axis=1).sum() for ring in rings)
     if longest > _LONGEST_OUTLINE:
         raise DataError(f"an outline {longest:,.0f} pixels long in a picture of {size_text(size_hw)}", where=where,
                         hint="Its points lie far outside the picture.", code="bad-annotation")  # fmt: skip

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +95,17 @@ def class_names(root: Path, sources: Sequence[str | AnnotatedFolder]) -> list[st
         content = _read(path)
         categories = _read_categories(path, content, Findings())
         names |= dict.fromkeys(categories[key] for key in sorted(categories, key=natural))
-        entries = [entry for entry in content["annotations"] if isinstance(entry, dict)]
-        objects = [item for entry in entries for item in entry.get("segments_info", (entry,)) if isinstance(item, dict)]
-        used |= {categories.get(str(item.get("category_id")), "") for item in objects}
-        entries = [entry for entry in content["categories"] if isinstance(entry, dict)]
-        above |= {
-            str(entry.get("supercategory")) for entry in entries if entry.get("supercategory") != entry.get("name")
-        }
+        used |= {categories.get(str(item.get("category_id")), "") for item in _objects(content["annotations"])}
+        families = [item for item in content["categories"] if isinstance(item, dict) and "supercategory" in item]
+        above |= {str(item["supercategory"]) for item in families if item["supercategory"] != item.get("name")}
     return [name for name in names if name in used or name not in above]
+
+
+def _objects(annotations: list[Any]) -> Iterator[dict[str, Any]]:
+    """The objects of all annotations; in a panoptic file each annotation holds several."""
+    for entry in annotations:
+        segments = entry.get("segments_info") if isinstance(entry, dict) else None
+        yield from (item for item in (segments if isinstance(segments, list) else [entry]) if isinstance(item, dict))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def _read_pictures(path: Path, entries: list[Any], findings: Findings) -> dict[s
     """The usable entries of ``images`` by their id (as text), in their order."""
     pictures: dict[str, _Picture] = {}
     for number, entry in enumerate(entries):
-        where = _where(path, "image", entry, number)
+        where = _where(str(path), "image", entry, number)
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name or not isinstance(entry.get("id"), int | str):
             findings.add("bad-annotation", where, "has no `id` or no `file_name`", "It is left out.")
@@ -171,7 +173,7 @@ def _read_categories(path: Path, content: Mapping[str, Any], findings: Findings)
     """Names of the categories by their id (as text)."""
     names: dict[str, str] = {}
     for number, entry in enumerate(content["categories"]):
-        where = _where(path, "category", entry, number)
+        where = _where(str(path), "category", entry, number)
         name = entry.get("name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name.strip() or not isinstance(entry.get("id"), int | str):
             findings.add("bad-annotation", where, "has no `id` or no `name`")
@@ -227,12 +229,13 @@ def _read_shapes(
     root: Path, path: Path, content: Mapping[str, Any], pictures: Mapping[str, str], findings: Findings
 ) -> dict[str, list[Shape]]:
     """The objects of each picture, large ones first. ``pictures``: id in the file -> record id of those to read."""
+    file = str(path)  # Once: there are 100,000 objects.
     names = _read_categories(path, content, findings)
     listed = {str(entry.get("id")) for entry in content["images"] if isinstance(entry, dict)}
     maps = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent
     shapes: dict[str, list[tuple[float, Shape]]] = {key: [] for key in pictures}
     for number, entry in enumerate(content["annotations"]):
-        where = _where(path, "annotation", entry, number)
+        where = _where(file, "annotation", entry, number)
         key = str(entry.get("image_id")) if isinstance(entry, dict) else ""
         place = _Place(where, pictures.get(key, ""), findings)
         if key not in listed:
@@ -297,7 +300,7 @@ def _read_object(
             place.bad("has neither `bbox` nor `segmentation`")
         return
     area = entry.get("area")
-    if not isinstance(area, int | float) or not isfinite(area):
+    if not isinstance(area, int | float) or not 0 <= area < MOST_PIXELS:
         area = abs((box[2] - box[0]) * (box[3] - box[1]))
     crowd, difficult = bool(entry.get("iscrowd")), bool(entry.get("ignore"))
     yield float(area), Shape(label, box, region, difficult, crowd, place.where)
@@ -368,9 +371,9 @@ def _bounds(region: Region) -> Box | None:
     return box_around(np.concatenate(region))
 
 
-def _where(path: Path, kind: str, entry: Any, number: int) -> str:
+def _where(file: str, kind: str, entry: Any, number: int) -> str:
     """``instances.json: annotation 17``, by its id; by its picture or its place in the list where it has none."""
     keys = (entry.get("id"), entry.get("image_id")) if isinstance(entry, dict) else (None, None)
     if isinstance(keys[0], int | str):
-        return f"{path}: {kind} {keys[0]}"
-    return f"{path}: {kind} of image {keys[1]}" if isinstance(keys[1], int | str) else f"{path}: {kind} [{number}]"
+        return f"{file}: {kind} {keys[0]}"
+    return f"{file}: {kind} of image {keys[1]}" if isinstance(keys[1], int | str) else f"{file}: {kind} [{number}]"

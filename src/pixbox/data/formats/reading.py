@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pixbox.errors import DataError
 
 _WAY_OUT = "Export or copy it again."
+_FAR = 1e15
 
 
 def read_text(path: Path) -> str:
@@ -91,22 +92,23 @@ def _read_bytes(path: Path) -> bytes:
 def as_points(value: Any) -> NDArray[np.float64] | None:
     """(K, 2) float64 x, y of a list ``[[x, y], ...]`` or ``[x, y, x, y, ...]``; None if it is anything else.
 
-    Text, truth values, NaN and infinity are no coordinates.
+    Text, truth values, NaN and numbers beyond 1e15 are no coordinates.
     """
     try:
         numbers = np.array(value) if isinstance(value, list) else None
     except ValueError:
         return None
-    if numbers is None or numbers.dtype.kind not in "if" or not np.isfinite(numbers).all():
+    if numbers is None or numbers.dtype.kind not in "if":
         return None
     is_flat = numbers.ndim == 1 and len(numbers) % 2 == 0
     is_paired = numbers.ndim == 2 and numbers.shape[1] == 2
-    return numbers.astype(np.float64).reshape(-1, 2) if is_flat or is_paired else None
+    points = numbers.astype(np.float64)
+    return points.reshape(-1, 2) if (is_flat or is_paired) and (np.abs(points) < _FAR).all() else None
 
 
 def as_size_hw(height: Any, width: Any) -> tuple[int, int] | None:
-    """Height and width in pixels, if both are whole positive numbers."""
-    sides = [side for side in (height, width) if isinstance(side, int | float) and side > 0 and side % 1 == 0]
+    """Height and width in pixels, if both are whole positive numbers (of at most 31 bits)."""
+    sides = [side for side in (height, width) if isinstance(side, int | float) and 0 < side < 1 << 31 and side % 1 == 0]
     return (int(sides[0]), int(sides[1])) if len(sides) == 2 else None
 
 
