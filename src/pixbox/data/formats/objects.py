@@ -103,7 +103,8 @@ def _in_one(root: Path, source: str, findings: Findings) -> Iterator[tuple[Path,
         DataError: there is no such folder, or none in it.
     """
     (top,) = find_folders(root, split_folders(source))
-    folders = [entry.path for entry in os.scandir(top) if entry.is_dir() and not entry.name.startswith(".")]
+    entries = [entry for entry in os.scandir(top) if entry.is_dir()]
+    folders = [entry.path for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
     folders = [path for path in folders if {"images", "masks"} & set(os.listdir(path))]
     if not folders:
         raise DataError("no folder in it holds images/ and masks/", where=str(top), hint=f"It holds {contents(top)}.",
