@@ -234,14 +234,15 @@ def test_of_two_pictures_of_one_name_the_folder_decides(tmp_path, write_pictures
 
 
 def test_the_first_annotation_that_was_not_skipped_counts(tmp_path, write_pictures, write_export):
-    write_pictures("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    write_pictures("a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg")
     skipped = {"was_cancelled": True, "result": [rectangle("skipped")]}
     kept = {"result": [rectangle("kept")]}
     write_export("export.json",
                  {"id": 1, "data": {"image": "a.jpg"}, "annotations": [skipped, kept, {"result": []}]},
                  {"id": 2, "data": {"photo": "b.jpg", "note": "x"}, "completions": [kept]},
                  {"id": 3, "data": {"image": "c.jpg"}, "annotations": [skipped]},
-                 {"id": 4, "data": {"image": "d.jpg"}, "annotations": []})  # fmt: skip
+                 {"id": 4, "data": {"image": "d.jpg"}, "annotations": []},
+                 {"id": 5, "data": {"image": "e.jpg"}, "annotations": [{"results": []}]})  # fmt: skip
     findings = Findings()
     first, second = label_studio.read_records(tmp_path, ".", findings)
     assert [shape.label for shape in first.annotation.shapes] == ["kept"]
@@ -249,6 +250,7 @@ def test_the_first_annotation_that_was_not_skipped_counts(tmp_path, write_pictur
     assert [(finding.code, finding.file, finding.id) for finding in findings] == [
         ("missing-mask", f"{tmp_path}/export.json: task 3", "c"),
         ("missing-mask", f"{tmp_path}/export.json: task 4", "d"),
+        ("bad-annotation", f"{tmp_path}/export.json: task 5", "e"),
     ]
     assert label_studio.class_names(tmp_path, ["."]) == ["kept"]
 

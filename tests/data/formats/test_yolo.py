@@ -260,6 +260,7 @@ def test_without_names_the_numbers_are_names_up_to_the_largest(tmp_path, write_p
     ("files", "message"),
     [
         ({"data.yaml": ["names: [cat"]}, r"data\.yaml:2: not valid YAML"),
+        ({"data.yaml": ["names:1 2: 3"]}, r"data\.yaml:1: `names` holds no class names"),
         ({"data.yaml": ["names: 3"]}, r"data\.yaml:1: `names` holds no class names"),
         ({"data.yaml": ["names:", "  0: cat", "  first: dog"]}, r"data\.yaml:3: .* found first: dog"),
         ({"data.yaml": ["names: [cat]", "kpt_shape: [17, 3]"]}, r"data\.yaml:2: these labels have key points"),

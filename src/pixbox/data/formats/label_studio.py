@@ -78,12 +78,15 @@ def read_records(root: Path, source: str | AnnotatedFolder, findings: Findings) 
     first_of = {name: task for name, _, task in reversed(tasks)}
     records: list[Record] = []
     for key, line, (image,) in listed_files(root, ((line, (place.images / line.text,)) for line in lines), findings):
-        results = _results(first_of[line.text])
-        if results is None:
+        annotation = _annotation(first_of[line.text])
+        if annotation is None:
             hint = "Annotate it (submit it without objects if there are none), or leave it out (`data.exclude`)."
             findings.add("missing-mask", line.where, f"nobody annotated {image.name}", hint, id=key)
+        elif not isinstance(annotation.get("result"), list):
+            findings.add("bad-annotation", line.where, "its annotation has no list `result`", _EXPORT, id=key)
         else:
-            records.append(Record(key, image, _read_shapes(place.file, results, image, line.where, key, findings)))
+            shapes = _read_shapes(place.file, annotation["result"], image, line.where, key, findings)
+            records.append(Record(key, image, shapes))
     return records
 
 
@@ -95,7 +98,8 @@ def class_names(root: Path, sources: Sequence[str | AnnotatedFolder]) -> list[st
     """
     names: set[str] = set()
     for file in dict.fromkeys(_find(root, source).file for source in sources):
-        for result in (result for task in _read(file) for result in _results(task) or ()):
+        results = ((_annotation(task) or {}).get("result") for task in _read(file))
+        for result in (result for listed in results if isinstance(listed, list) for result in listed):
             names |= {name for name in _labels(result) if _kind(result) in _AREAS}
     return sorted(names, key=natural)
 
@@ -195,13 +199,12 @@ def _as_stored(name: str) -> str:
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
 
 
-def _results(task: Mapping[str, Any]) -> list[Any] | None:
-    """The results of the first annotation that was not skipped; None where there is none."""
+def _annotation(task: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first annotation that was not skipped; None where there is none."""
     annotations = task.get("annotations", task.get("completions"))
     for annotation in annotations if isinstance(annotations, list) else ():
         if isinstance(annotation, dict) and not annotation.get("was_cancelled"):
-            results = annotation.get("result")
-            return results if isinstance(results, list) else []
+            return annotation
     return None
 
 

@@ -1,4 +1,7 @@
-"""Outlines of what annotation tools draw: turned rectangles and ellipses, (K, 2) float64 x, y in pixels."""
+"""Outlines of what annotation tools draw: turned rectangles and ellipses, (K, 2) float64 x, y in pixels.
+
+What is not finite stays so; the audit says where.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,16 @@ def rectangle(left: float, top: float, width: float, height: float) -> NDArray[n
 def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> NDArray[np.float64]:
     """64 points on an ellipse about (x, y)."""
     angles = np.linspace(0, 2 * np.pi, _ELLIPSE_POINTS, endpoint=False)
-    return np.stack([x + radius_x * np.cos(angles), y + radius_y * np.sin(angles)], axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.stack([x + radius_x * np.cos(angles), y + radius_y * np.sin(angles)], axis=1)
 
 
 def turned(outline: NDArray[np.float64], degrees: float, about_xy: tuple[float, float]) -> NDArray[np.float64]:
     """The outline turned clockwise, as seen with y downwards."""
-    sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
-    rotated: NDArray[np.float64] = (outline - about_xy) @ np.array([(cosine, sine), (-sine, cosine)]) + about_xy
-    return rotated
+    with np.errstate(invalid="ignore"):
+        sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
+        x, y = (outline - about_xy).T
+        return np.stack([x * cosine - y * sine, x * sine + y * cosine], axis=1) + about_xy
 
 
 def box_around(outline: NDArray[np.float64]) -> tuple[float, float, float, float]:

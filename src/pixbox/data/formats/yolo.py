@@ -206,7 +206,7 @@ def _names(root: Path, place: _Place) -> dict[int, str]:
 
 
 def _names_in_yaml(document: Document) -> dict[int, str]:
-    names = document.value["names"]
+    names = document.value.get("names")
     if isinstance(names, list):
         names = {str(number): name for number, name in enumerate(names)}
     if "kpt_shape" in document.value:
