@@ -1,8 +1,4 @@
-"""What training makes small. Every loss is a sum and a weight; the value is their quotient, term by term.
-
-A mean per batch would be wrong as soon as batches differ in how many pixels are labelled: the mean of two
-means is not the mean of all. Sums and weights add up over batches and processes without error, and a weight
-needs only the targets, so that the weight of a whole step is known before its first gradient.
+"""Losses of pixels.
 
 Targets are (B, H, W) uint8 class indices or ``labels.IGNORE``; logits are (B, N, H, W) of any float type and
 are computed with in float32 at least.
