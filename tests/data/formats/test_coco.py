@@ -164,6 +164,8 @@ def test_small_objects_are_painted_over_large_ones(tmp_path, write, write_pictur
         ("annotations/instances_train2017.json", "train2017", "train2017"),
         ("annotations/instances_default.json", "images", "default"),
         ("_annotations.coco.json", ".", "."),
+        ("result.json", "images", "."),
+        ("annotations/instances_default.json", "images", "."),
         ("_annotations.coco.json", ".", "_annotations.coco.json"),
         ("annotations/instances_val2017.json", "val2017", "annotations/instances_val2017.json"),
         ("deep/objects.json", "deep", "deep/objects.json"),
@@ -444,6 +446,7 @@ def test_missing_files_and_folders_are_named_with_what_is_there(tmp_path, write,
     )
     assert records == []
     assert [code for code, *_ in findings] == ["missing-file", "missing-file"]
+    assert "looked for _annotations.coco.json, annotations.json, result.json, " in message(tmp_path, ".")
     assert "outside the data root" in message(tmp_path, "../train.json")
     assert "outside the data root" in message(tmp_path, AnnotatedFolder(images="photos", annotations="../x.json"))
 

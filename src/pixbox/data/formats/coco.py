@@ -38,6 +38,7 @@ _FILES = (
     "{}/annotations.json", "annotations/instances_{}2017.json", "annotations/panoptic_{}.json",
     "annotations/panoptic_{}2017.json",
 )  # fmt: skip
+_ROOT_FILES = ("_annotations.coco.json", "annotations.json", "result.json", "annotations/instances_default.json")
 _FOLDERS = ("images/{}", "{}", "{}/images", "images/{}2017", "{}2017")
 _LISTS = ("images", "annotations", "categories")
 _SAMPLE = 50
@@ -51,7 +52,9 @@ def read_records(root: Path, source: str | AnnotatedFolder, findings: Findings) 
 
     A name ``train`` stands for the first there is of ``annotations/instances_train.json``,
     ``annotations/train.json``, ``train.json``, ``train/_annotations.coco.json``, ``train/annotations.json``,
-    ``annotations/instances_train2017.json`` and the panoptic files; a name that ends in ``.json`` is the file.
+    ``annotations/instances_train2017.json`` and the panoptic files; ``.`` for ``_annotations.coco.json``,
+    ``annotations.json``, ``result.json`` or ``annotations/instances_default.json``, as tools name their exports; a
+    name that ends in ``.json`` is the file.
     Its pictures are looked for in ``images/train``, ``train``, ``train/images``, ``images/train2017``,
     ``train2017``, beside the file, in ``images`` and in the root.
 
@@ -124,9 +127,10 @@ def _find_file(root: Path, source: str | AnnotatedFolder) -> Path:
         DataError: it is not there, or lies outside the root.
     """
     name = source if isinstance(source, str) else source.annotations
-    is_file = isinstance(source, AnnotatedFolder) or name.endswith(".json")
-    places = [name] if is_file else [place.format(split) for split in split_folders(name) for place in _FILES]
-    return find_file(root, name, places)
+    if isinstance(source, AnnotatedFolder) or name.endswith(".json"):
+        return find_file(root, name, [name])
+    places = [place.format(split) for split in split_folders(name) for place in _FILES]
+    return find_file(root, name, _ROOT_FILES if name == "." else places)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -189,7 +193,7 @@ def _find_folder(root: Path, path: Path, source: str, pictures: Sequence[_Pictur
     Raises:
         DataError: there is none.
     """
-    names = split_folders(source)
+    names = () if source == "." else split_folders(source)
     if source.endswith(".json"):
         names = (re.sub(r"^(instances|panoptic|person_keypoints|stuff)_", "", path.stem),)
     beside = path.parent.relative_to(root).as_posix()
