@@ -146,8 +146,8 @@ def test_a_mirrored_copy_is_nearly_the_same(add: Add) -> None:
 
 def test_soft_pictures_may_be_shifted_a_little(add: Add) -> None:
     soft = scene(1).filter(ImageFilter.GaussianBlur(6))
-    shifted = soft.transform(soft.size, Image.Transform.AFFINE, (1, 0, 2, 0, 1, 1))
-    assert codes(find_duplicates([add("train/a", soft), add("val/b", shifted)], read_image)) == ["near-leaked-image"]
+    keys = [add("train/a", soft.crop((0, 0, 297, 219))), add("val/b", soft.crop((2, 1, 299, 220)))]
+    assert codes(find_duplicates(keys, read_image)) == ["near-leaked-image"]
 
 
 def test_the_difference_is_that_of_the_grey_levels(add: Add) -> None:

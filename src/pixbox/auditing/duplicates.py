@@ -27,12 +27,12 @@ _FARTHEST = 2 * _BANDS - 1
 # What a search over any number of pictures costs at most.
 _NEIGHBOURS_PER_BAND = 64
 _CANDIDATES_PER_PICTURE = 16
-_MOST_CANDIDATES = 50_000
+_MOST_CANDIDATES = 30_000
 _MOST_READ = 10_000
 _QUERIES = 1024
 _PORTION = 256
 # In grey levels of the small pictures. Saved anew as JPEG, halved, blurred a little or brightened by 20 levels, a
-# picture differs by 1 to 10 (its worst pixel by 16); frames of a driving car 1/15 s apart differ by 15 and more.
+# picture differs by 1 to 10 (its worst pixel by 16); frames of a driving car 1/15 s apart differ by 14 and more (24).
 _MOST_DIFFERENT = 10.0
 _WORST_PIXEL = 20.0
 _MOST_UNEXPLAINED = 0.03
