@@ -377,7 +377,7 @@ def _pillow_numbers(
         elif bands is None and "transparency" in image.info and image.mode in ("L", "RGB"):
             image = image.convert(image.mode + "A")
         elif image.mode not in ("L", "LA", "La", "RGB", "RGBA", "RGBa", *_NUMBERS):
-            image = _convert(path, image, "RGBA" if bands is None and image.has_transparency_data else "RGB")
+            image = _convert(path, image, "RGBA" if image.has_transparency_data else "RGB")
         numbers = _numbers(image, header.tiff)
     if numbers.ndim == 2:
         numbers = numbers[:, :, None]
