@@ -65,6 +65,13 @@ class Anchors:
         count = -(-length // self.strides[level])
         return count, length // count if self.even_steps else count * 0 + self.strides[level]
 
+    def level_lengths(self, size_hw: tuple[int, int]) -> list[int]:
+        """How many anchors each level has in an input of ``size_hw`` pixels, each side at least 1."""
+        return [
+            self.cells(level, size_hw[0])[0] * self.cells(level, size_hw[1])[0] * len(shapes)
+            for level, shapes in enumerate(self.shapes)
+        ]
+
 
 def octave_anchors(shapes_wh: Iterable[tuple[float, float]], levels: int) -> Anchors:
     """``levels`` levels of strides 8, 16, 32, ...; the (width, height) in pixels are those at stride 8 and double."""

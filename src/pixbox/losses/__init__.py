@@ -5,6 +5,15 @@ means is not the mean of all. Sums and weights add up over batches and processes
 needs only the targets, so that the weight of a whole step is known before its first gradient.
 """
 
+from pixbox.losses.detection import (
+    Assignment,
+    BoxLoss,
+    DetectionLoss,
+    detection_total,
+    focal_loss,
+    giou_loss,
+    smooth_l1,
+)
 from pixbox.losses.segmentation import (
     LOSSES,
     CrossEntropy,
@@ -22,8 +31,11 @@ from pixbox.losses.segmentation import (
 
 __all__ = [
     "LOSSES",
+    "Assignment",
+    "BoxLoss",
     "CrossEntropy",
     "CrossEntropyDice",
+    "DetectionLoss",
     "Dice",
     "Focal",
     "Lovasz",
@@ -32,5 +44,9 @@ __all__ = [
     "SegmentationLoss",
     "build_loss",
     "class_weights_from_counts",
+    "detection_total",
+    "focal_loss",
+    "giou_loss",
+    "smooth_l1",
     "weighted_total",
 ]

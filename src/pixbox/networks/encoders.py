@@ -12,6 +12,7 @@ import timm
 from torch import Tensor, nn
 
 from pixbox.errors import ModelError
+from pixbox.networks.layers import Norm, norm_layer
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -105,12 +106,14 @@ class TimmEncoder(nn.Module):
         facts: the model.
         output_stride: the coarsest stride (8 or 16; deeper stages are dilated instead), or None for the model's
             own. With it several features share a stride and all are returned.
+        norm: ``group``: every BatchNorm becomes a GroupNorm, which does not mix pictures, for small batches from
+            scratch. The model's weights do not fit it.
 
     Raises:
         ModelError: the model has no feature maps, or does not take the output stride.
     """
 
-    def __init__(self, facts: EncoderFacts, output_stride: int | None = None) -> None:
+    def __init__(self, facts: EncoderFacts, output_stride: int | None = None, norm: Norm = "batch") -> None:
         super().__init__()
         dilated = {} if output_stride is None else {"output_stride": output_stride}
 
@@ -121,6 +124,8 @@ class TimmEncoder(nn.Module):
             return model
 
         self.model = create(facts, build)
+        if norm == "group":
+            _replace_batch_norms(self.model)
         info: Any = self.model.feature_info
         self.channels: list[int] = info.channels()
         self.strides: list[int] = info.reduction()
@@ -131,3 +136,20 @@ class TimmEncoder(nn.Module):
         if self._channels_last:
             return [feature.permute(0, 3, 1, 2) for feature in features]
         return list(features)
+
+
+def _replace_batch_norms(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, _group_norm_for(child))
+        else:
+            _replace_batch_norms(child)
+
+
+def _group_norm_for(norm: nn.BatchNorm2d) -> nn.Module:
+    group = norm_layer("group", norm.num_features)
+    # The first values stay: in some blocks the last normalisation begins with scale 0.
+    group.load_state_dict(norm.state_dict(), strict=False)
+    # Timm's own kind of BatchNorm also holds what follows it.
+    following = [layer for part in ("drop", "act") if (layer := getattr(norm, part, None)) is not None]
+    return nn.Sequential(group, *following) if following else group

@@ -1,8 +1,8 @@
-"""The network that everything else sees: raw pixels in, logits at the picture's own size out."""
+"""The network that everything else sees: raw pixels in; for segmentation, logits at the picture's own size out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
@@ -26,13 +26,12 @@ class HasAuxiliaryHead(Protocol):
         ...
 
 
-class SegmentationNetwork(nn.Module):
-    """A network for pictures of any size.
+class Network(nn.Module):
+    """What the networks of all tasks share: raw pixels in, and an encoder that can be filled and frozen.
 
     The body is a module with a child ``encoder``; it takes normalised pictures (B, 3, H, W), H and W multiples
-    of ``stride`` and at least ``least_size``, and returns logits (B, N, H, W). This wrapper normalises, pads at
-    the right and the bottom up to such a size, and crops the logits back. Padding comes after normalisation
-    and is zero, so the network sees the mean colour there.
+    of ``stride`` and at least ``least_size``. This wrapper normalises and pads at the right and the bottom up to
+    such a size. Padding comes after normalisation and is zero, so the body sees the mean colour there.
 
     BatchNorm layers of the body accept one value per channel (``LenientBatchNorm2d``), so every network trains
     with ``batch_size: 1``.
@@ -87,22 +86,6 @@ class SegmentationNetwork(nn.Module):
         assert isinstance(encoder, nn.Module)
         return encoder
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, N, H, W) of pictures (B, 3, H, W), RGB, 0..255, uint8 or float, H, W >= 1.
-
-        The result is float32, or the lower precision of an autocast region.
-        """
-        logits: Tensor = self.body(self._prepare(images))
-        return logits[..., : images.shape[-2], : images.shape[-1]]
-
-    def forward_training(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Main logits as in ``forward``, and those of the auxiliary head (same shape) where the body has one."""
-        if not isinstance(self.body, HasAuxiliaryHead):
-            return self(images), None
-        height, width = images.shape[-2:]
-        main, auxiliary = self.body.forward_with_auxiliary(self._prepare(images))
-        return main[..., :height, :width], auxiliary[..., :height, :width]
-
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """All parameters of the encoder, frozen ones too."""
         return self.encoder.parameters()
@@ -111,6 +94,10 @@ class SegmentationNetwork(nn.Module):
         """All parameters that do not belong to the encoder."""
         of_encoder = {id(parameter) for parameter in self.encoder_parameters()}
         return (parameter for parameter in self.parameters() if id(parameter) not in of_encoder)
+
+    def own_names(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A state as it is, or under this network's names if it is of a foreign kind that the network knows."""
+        return state
 
     def train(self, mode: bool = True) -> Self:
         """As in ``nn.Module``, but frozen parts stay in evaluation mode."""
@@ -139,6 +126,29 @@ class SegmentationNetwork(nn.Module):
         return (module for module in self.encoder.modules() if isinstance(module, _BatchNorm))
 
 
+class SegmentationNetwork(Network):
+    """A network for pictures of any size that labels their pixels.
+
+    The body returns logits (B, N, H, W) of its input's size; they are cropped back to the picture's.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, N, H, W) of pictures (B, 3, H, W), RGB, 0..255, uint8 or float, H, W >= 1.
+
+        The result is float32, or the lower precision of an autocast region.
+        """
+        logits: Tensor = self.body(self._prepare(images))
+        return logits[..., : images.shape[-2], : images.shape[-1]]
+
+    def forward_training(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Main logits as in ``forward``, and those of the auxiliary head (same shape) where the body has one."""
+        if not isinstance(self.body, HasAuxiliaryHead):
+            return self(images), None
+        height, width = images.shape[-2:]
+        main, auxiliary = self.body.forward_with_auxiliary(self._prepare(images))
+        return main[..., :height, :width], auxiliary[..., :height, :width]
+
+
 @dataclass(frozen=True, slots=True)
 class ParameterCounts:
     """Numbers of parameters: ``total = encoder + decoder``; ``trainable`` leaves the frozen ones out."""
@@ -149,7 +159,7 @@ class ParameterCounts:
     decoder: int
 
 
-def parameter_counts(network: SegmentationNetwork) -> ParameterCounts:
+def parameter_counts(network: Network) -> ParameterCounts:
     """Count the parameters of a network (not its buffers)."""
     encoder = sum(parameter.numel() for parameter in network.encoder_parameters())
     decoder = sum(parameter.numel() for parameter in network.decoder_parameters())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pixbox.errors import ModelError
-from pixbox.networks.network import SegmentationNetwork
+from pixbox.networks.network import Network
 
 PROBE_SECONDS = 4.0
 LEAST_SHARE = 0.5
@@ -88,7 +88,7 @@ class LoadReport:
         return "\n".join(f"{name:<{width}}  {result}" for name, result in rows)
 
 
-def load_weights(network: SegmentationNetwork, weights: str) -> LoadReport:
+def load_weights(network: Network, weights: str) -> LoadReport:
     """Fill a network, in place, with what fits by name and shape.
 
     Prefixes (``module.``, ``task.network.``, ``backbone.``) are found by what makes most tensors fit. A file
@@ -125,7 +125,7 @@ def load_weights(network: SegmentationNetwork, weights: str) -> LoadReport:
         state = _imagenet_state(network.pretrained_name)
         return _fill_encoder_at_least(network, state, f"ImageNet weights of timm's {network.pretrained_name}")
     path = _weights_file(Path(weights))
-    return _fill_encoder_at_least(network, _read_state(path), str(path))
+    return _fill_encoder_at_least(network, network.own_names(_read_state(path)), str(path))
 
 
 def _weights_file(path: Path) -> Path:
@@ -178,7 +178,7 @@ class _Match:
     skipped: tuple[Skipped, ...]
 
 
-def _fill_encoder_at_least(network: SegmentationNetwork, state: Mapping[str, Tensor], source: str) -> LoadReport:
+def _fill_encoder_at_least(network: Network, state: Mapping[str, Tensor], source: str) -> LoadReport:
     """Fill a network, or raise before anything has changed."""
     match = _match(state, network.state_dict())
     sizes = {f"{_ENCODER}{name}": tensor.numel() for name, tensor in network.encoder.state_dict().items()}
@@ -193,7 +193,7 @@ def _fill_encoder_at_least(network: SegmentationNetwork, state: Mapping[str, Ten
     return _fill(network, state, match, source)
 
 
-def _fill(network: SegmentationNetwork, state: Mapping[str, Tensor], match: _Match, source: str) -> LoadReport:
+def _fill(network: Network, state: Mapping[str, Tensor], match: _Match, source: str) -> LoadReport:
     network.load_state_dict({name: state[key] for name, key in match.keys.items()}, strict=False)
     names = [name for name in network.state_dict() if _counts(name)]
     encoder = [name for name in names if name.startswith(_ENCODER)]
