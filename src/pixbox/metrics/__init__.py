@@ -1,5 +1,24 @@
 """How good predictions are. Counts first, one division at the end."""
 
+from pixbox.metrics.accuracy import ClassificationMetrics, ClassificationScores
+from pixbox.metrics.average_precision import (
+    DetectionMetrics,
+    DetectionScores,
+    OperatingPoint,
+    PictureErrors,
+    PrecisionRecall,
+)
 from pixbox.metrics.confusion import ConfusionMatrix, SegmentationMetrics, predicted_classes
 
-__all__ = ["ConfusionMatrix", "SegmentationMetrics", "predicted_classes"]
+__all__ = [
+    "ClassificationMetrics",
+    "ClassificationScores",
+    "ConfusionMatrix",
+    "DetectionMetrics",
+    "DetectionScores",
+    "OperatingPoint",
+    "PictureErrors",
+    "PrecisionRecall",
+    "SegmentationMetrics",
+    "predicted_classes",
+]
