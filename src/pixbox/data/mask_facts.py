@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +29,7 @@ from pixbox.labels import RawMask
 _PORTION = 256
 # A noisy JPEG mask has ten thousands of colours; keeping those would take more room than the mask.
 _MOST_KEPT_VALUES = 8192
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +57,15 @@ def mask_facts(mask: RawMask) -> MaskFacts:
     """The values of a mask and how many pixels have each."""
     pixels = mask.pixels
     if pixels.ndim == 3:
-        packed = pixels.reshape(-1, 3).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-        # Neighbours are mostly equal: sorting the runs instead of the pixels is ten times as fast.
-        starts = np.flatnonzero(np.concatenate(([True], packed[1:] != packed[:-1])))
-        runs, lengths = packed[starts], np.diff(starts, append=len(packed))
-        colors, inverse = np.unique(runs, return_inverse=True)
-        counts = np.bincount(inverse, weights=lengths).astype(np.int64)
+        # OpenCV adds a fourth byte far faster than numpy packs three; that byte, the highest, is cleared.
+        words = cv2.cvtColor(np.ascontiguousarray(pixels).reshape(1, -1, 3), cv2.COLOR_RGB2BGRA).view("<u4")[0, :, 0]
+        colors, counts = np.unique(words & 0xFFFFFF, return_counts=True)
         values: NDArray[Any] = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1).astype(np.uint8)
     else:
         histogram = np.bincount(pixels.ravel())
         present = np.flatnonzero(histogram)
-        values, counts = present.astype(pixels.dtype), histogram[present].astype(np.int64)
-    return MaskFacts(mask.size_hw, values, counts, mask.palette)
+        values, counts = present.astype(pixels.dtype), histogram[present]
+    return MaskFacts(mask.size_hw, values, counts.astype(np.int64, copy=False), mask.palette)
 
 
 class MaskFactStore:
@@ -82,22 +82,38 @@ class MaskFactStore:
     def read(self, files: Sequence[Path]) -> Iterator[MaskFacts | DataError]:
         """The facts of each file, in order; an error that names the file in place of one that cannot be read."""
         with ThreadPoolExecutor(self._workers) as pool, _Table(self._path) as table:
-            # In portions, so that neither results nor an interruption wait for a long queue.
             for start in range(0, len(files), _PORTION):
-                portion = [(str(file), _stamp(file)) for file in files[start : start + _PORTION]]
-                known = table.find(portion)
-                missing = [(name, stamp) for name, stamp in portion if name not in known]
-                for (name, stamp), facts in zip(
-                    missing, pool.map(lambda entry: _read(Path(entry[0])), missing), strict=True
-                ):
-                    known[name] = facts
-                    if isinstance(facts, MaskFacts) and len(facts.values) <= _MOST_KEPT_VALUES and stamp is not None:
-                        table.keep(name, stamp, facts)
-                table.commit()
-                yield from (known[name] for name, _ in portion)
+                yield from self._read_portion(files[start : start + _PORTION], pool, table)
+
+    def _read_portion(
+        self, files: Sequence[Path], pool: ThreadPoolExecutor, table: _Table
+    ) -> Iterator[MaskFacts | DataError]:
+        keys = [(_key(file), _stamp(file)) for file in files]
+        known = table.find(keys)
+        missing = iter([file for file, (key, _) in zip(files, keys, strict=True) if key not in known])
+        # A few files ahead and no more: the colours of a photograph that is no mask take as much room as itself.
+        pending = deque(pool.submit(_read, file) for file in islice(missing, 2 * self._workers))
+        fresh: list[tuple[bytes, _Stamp, MaskFacts]] = []
+        try:
+            for key, stamp in keys:
+                if key in known:
+                    yield known[key]
+                    continue
+                facts = pending.popleft().result()
+                pending.extend(pool.submit(_read, file) for file in islice(missing, 1))
+                if isinstance(facts, MaskFacts) and len(facts.values) <= _MOST_KEPT_VALUES and stamp is not None:
+                    fresh.append((key, stamp, facts))
+                yield facts
+        finally:
+            table.keep(fresh)
 
 
 _Stamp = tuple[int, int]
+
+
+def _key(file: Path) -> bytes:
+    # The bytes of the name: text that is not Unicode cannot be stored.
+    return os.fsencode(os.path.abspath(file))
 
 
 def _stamp(file: Path) -> _Stamp | None:
@@ -127,58 +143,64 @@ class _Table:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self._path, timeout=10)
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS masks (path TEXT PRIMARY KEY, version INT, size INT, changed INT,"
-                " height INT, width INT, kind TEXT, vals BLOB, counts BLOB, palette BLOB)"
-            )
+            with self._connection:
+                self._connection.execute(
+                    "CREATE TABLE IF NOT EXISTS masks (path BLOB PRIMARY KEY, version INT, size INT, changed INT,"
+                    " height INT, width INT, kind TEXT, vals BLOB, counts BLOB, palette BLOB)"
+                )
         except (OSError, sqlite3.Error):
-            self._connection = None
+            self._give_up()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._give_up()
+
+    def _give_up(self) -> None:
         if self._connection is not None:
             self._connection.close()
+        self._connection = None
 
-    def find(self, files: Sequence[tuple[str, _Stamp | None]]) -> dict[str, MaskFacts | DataError]:
-        found: dict[str, MaskFacts | DataError] = {}
+    def find(self, files: Sequence[tuple[bytes, _Stamp | None]]) -> dict[bytes, MaskFacts]:
+        """The facts of those files that have not changed since."""
         if self._connection is None:
-            return found
+            return {}
         stamps = dict(files)
-        marks = ",".join("?" * len(stamps))
         query = (
             "SELECT path, size, changed, height, width, kind, vals, counts, palette FROM masks"
-            f" WHERE version = {_VERSION} AND path IN ({marks})"
+            f" WHERE version = {_VERSION} AND path IN ({','.join('?' * len(stamps))})"
         )
         try:
-            for path, size, changed, height, width, kind, values, counts, palette in self._connection.execute(
-                query, list(stamps)
-            ):
-                if stamps[path] == (size, changed):
-                    array: NDArray[Any] = np.frombuffer(values, dtype=np.uint16 if kind == "uint16" else np.uint8)
-                    found[path] = MaskFacts(
-                        (height, width),
-                        array.reshape(-1, 3) if kind == "color" else array,
-                        np.frombuffer(counts, dtype=np.int64),
-                        None if palette is None else np.frombuffer(palette, dtype=np.uint8).reshape(-1, 3),
-                    )
-        except (sqlite3.Error, ValueError):
+            rows = self._connection.execute(query, list(stamps)).fetchall()
+            return {path: _from_row(*row) for path, size, changed, *row in rows if stamps[path] == (size, changed)}
+        except (sqlite3.Error, ValueError, TypeError):
+            self._give_up()
             return {}
-        return found
 
-    def keep(self, name: str, stamp: _Stamp, facts: MaskFacts) -> None:
-        if self._connection is None:
+    def keep(self, facts: Sequence[tuple[bytes, _Stamp, MaskFacts]]) -> None:
+        if self._connection is None or not facts:
             return
-        kind = "color" if facts.values.ndim == 2 else str(facts.values.dtype)
-        palette = None if facts.palette is None else facts.palette.tobytes()
-        row = (name, _VERSION, *stamp, *facts.size_hw, kind, facts.values.tobytes(), facts.counts.tobytes(), palette)
         try:
-            self._connection.execute("INSERT OR REPLACE INTO masks VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+            # All at once: other processes wait while rows are written.
+            with self._connection:
+                self._connection.executemany(
+                    "INSERT OR REPLACE INTO masks VALUES (?,?,?,?,?,?,?,?,?,?)",
+                    [(key, _VERSION, *stamp, *_to_row(entry)) for key, stamp, entry in facts],
+                )
         except sqlite3.Error:
-            self._connection = None
+            self._give_up()
 
-    def commit(self) -> None:
-        try:
-            if self._connection is not None:
-                self._connection.commit()
-        except sqlite3.Error:
-            self._connection = None
+
+def _to_row(facts: MaskFacts) -> tuple[int, int, str, bytes, bytes, bytes | None]:
+    kind = "color" if facts.values.ndim == 2 else str(facts.values.dtype)
+    palette = None if facts.palette is None else facts.palette.tobytes()
+    return (*facts.size_hw, kind, facts.values.tobytes(), facts.counts.tobytes(), palette)
+
+
+def _from_row(height: int, width: int, kind: str, values: bytes, counts: bytes, palette: bytes | None) -> MaskFacts:
+    array: NDArray[Any] = np.frombuffer(values, dtype=np.uint16 if kind == "uint16" else np.uint8)
+    return MaskFacts(
+        (height, width),
+        array.reshape(-1, 3) if kind == "color" else array,
+        np.frombuffer(counts, dtype=np.int64),
+        None if palette is None else np.frombuffer(palette, dtype=np.uint8).reshape(-1, 3),
+    )
