@@ -100,7 +100,7 @@ def _listed(labels: LabelMap, form: Form) -> tuple[Tones, list[str]]:
     return np.array([tone for tone, _ in pairs], dtype=np.int64), [name for _, name in pairs]
 
 
-def _form(facts: MaskFacts, labels: LabelMap) -> Form:
+def form_of(facts: MaskFacts, labels: LabelMap) -> Form:
     """How ``LabelMap.encode`` reads a mask."""
     if facts.values.ndim == 2:
         return "colors" if all(item.colors for item in labels.classes) else "values"
@@ -109,7 +109,7 @@ def _form(facts: MaskFacts, labels: LabelMap) -> Form:
 
 def _tell_unknown(record: Record, facts: MaskFacts, labels: LabelMap, loose: NDArray[np.intp]) -> Finding:
     """What the values are that the label map does not have: edges, noise, or values of their own."""
-    form = _form(facts, labels)
+    form = form_of(facts, labels)
     listed, names = _listed(labels, form)
     targets = as_points(listed, form)
     is_loose = np.zeros(len(facts.values), dtype=np.bool_)
@@ -240,7 +240,7 @@ def _rc(place: tuple[int, int] | None) -> dict[str, int]:
 
 def _tell_lossy(record: Record, facts: MaskFacts, labels: LabelMap, classes: NDArray[np.uint8]) -> list[Finding]:
     """A warning where values count as others that are near them."""
-    form = _form(facts, labels)
+    form = form_of(facts, labels)
     tones = tones_of(facts.as_mask(), form)[0]
     listed, _ = _listed(labels, form)
     is_near = ~np.isin(tones, listed) & (classes != IGNORE)
