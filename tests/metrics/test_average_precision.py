@@ -391,6 +391,16 @@ def test_half_precision_detections_are_taken() -> None:
     assert scores.compute(("a",)).map == pytest.approx(1.0)
 
 
+def test_what_happens_to_the_detections_afterwards_changes_nothing() -> None:
+    scores = DetectionScores(1)
+    box, classes, score = torch.tensor([[0, 0, 8, 8]]).double(), torch.tensor([0]), torch.ones(1).double()
+    scores.update(0, box, classes, score, picture([], [(0, 0, 8, 8, 0)]).truth)
+    before = scores.compute(("a",))
+    for used_again in (box, classes, score):
+        used_again.fill_(7)
+    assert scores.compute(("a",)) == before
+
+
 @pytest.mark.parametrize(
     ("found", "message"),
     [

@@ -182,10 +182,11 @@ class DetectionScores:
         """
         if index in self._pictures:
             raise ValueError(f"picture {index} is already counted")
+        # Copies: a view would keep, and follow, the detector's own memory.
         found = (
-            boxes_xyxy.detach().cpu().double().numpy(),
-            classes.detach().cpu().long().numpy(),
-            scores.detach().cpu().double().numpy(),
+            boxes_xyxy.detach().cpu().double().numpy().copy(),
+            classes.detach().cpu().long().numpy().copy(),
+            scores.detach().cpu().double().numpy().copy(),
         )
         crowd = np.zeros(len(truth.classes), dtype=np.bool_) if crowd is None else crowd
         self._check(*found, truth, crowd)
