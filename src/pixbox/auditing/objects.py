@@ -23,7 +23,8 @@ from pixbox.errors import DataError
 from pixbox.labels import IGNORE, LabelMap
 from pixbox.sample import Record, Shape, Shapes
 
-_DUPLICATE_IOU = 0.9
+DUPLICATE_IOU = 0.9
+"""Two boxes of one class that agree by more are one box that is there twice."""
 # A corner one pixel outside is how many tools count the last row and column.
 _OUTSIDE_TOLERANCE = 1.0
 _TINY_SIDE = 3.0
@@ -174,7 +175,7 @@ def _check_duplicates(record: Record, shapes: Shapes, labels: LabelMap, findings
         return
     boxes = torch.tensor([shape.box_xyxy for shape in shown], dtype=torch.float64)
     classes = torch.tensor([labels.class_of(shape.label) or 0 for shape in shown])
-    same = (pairwise_iou(boxes, boxes) > _DUPLICATE_IOU) & (classes[:, None] == classes[None])
+    same = (pairwise_iou(boxes, boxes) > DUPLICATE_IOU) & (classes[:, None] == classes[None])
     for later, earlier in same.tril(-1).nonzero().tolist():
         first, second = shown[earlier], shown[later]
         overlap = float(pairwise_iou(boxes[[earlier]], boxes[[later]]))
