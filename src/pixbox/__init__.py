@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from pixbox.sample import Segmentation
 
 _HOME = {
+    "Audit": "auditing.result",
     "Experiment": "config",
     "LabelMap": "labels",
     "Model": "api",
     "PixboxError": "errors",
     "Segmentation": "sample",
+    "audit": "api",
+    "convert": "api",
     "demo": "api",
     "evaluate": "api",
     "load": "api",
@@ -38,12 +41,15 @@ _HOME = {
 }
 
 __all__ = [
+    "Audit",
     "Experiment",
     "LabelMap",
     "Model",
     "PixboxError",
     "Segmentation",
     "__version__",
+    "audit",
+    "convert",
     "demo",
     "evaluate",
     "load",

@@ -7,9 +7,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from pixbox.config import Experiment, complete_experiment, json_schema, read_experiment
+from pixbox.config import (
+    DataConfig,
+    Experiment,
+    Format,
+    Task,
+    complete_experiment,
+    json_schema,
+    read_experiment,
+    read_labels,
+)
 from pixbox.errors import ConfigError, Fault, RunError, did_you_mean
 from pixbox.launch import is_first_process
 
@@ -19,7 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from pixbox.auditing.result import Audit
     from pixbox.checkpoint import LoadedRun
+    from pixbox.conversion import Converted
     from pixbox.data.splits import SplitName
     from pixbox.evaluation import Evaluation
     from pixbox.networks.build import ArchitectureInfo
@@ -84,6 +95,99 @@ def load(source: str | Path, overrides: Overrides | None = None) -> Model:
     from pixbox.checkpoint import load_run
 
     return Model(load_run(Path(source), overrides))
+
+
+def audit(
+    source: str | Path,
+    overrides: Overrides | None = None,
+    *,
+    html: str | Path | None = None,
+    recipe: str | Path | None = None,
+    fix: str | Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda doing, done, total: None,
+) -> Audit:
+    """Look at every picture and label of a configuration, or of a bare folder, and say what is wrong.
+
+    For a folder it works out how the data lie and what their masks mean. ``html`` is a page to write. ``recipe``
+    (for a folder) is a configuration to write, with ``labels.yaml`` beside it, that `train` takes as it is.
+    ``fix`` is a new folder for a cleaned copy with a log of every change; the source is never touched.
+
+    Raises:
+        ConfigError, DataError: the configuration cannot be read, or nothing in the folder is recognised.
+        RunError: a file or folder to be written is there already.
+    """
+    source = Path(source)
+    if source.is_dir():
+        if overrides:
+            raise ConfigError("a bare folder has no settings to override", where="--set",
+                              hint="Write a recipe first (`--write-recipe FILE`) and audit that.")  # fmt: skip
+        if (source / "config.yaml").is_file() and (source / "checkpoints").is_dir():
+            source = source / "config.yaml"
+    elif recipe is not None:
+        raise ConfigError("there is a configuration already; a recipe is written for a bare folder",
+                          where="--write-recipe")  # fmt: skip
+    for target in (html, recipe):
+        if target is not None and Path(target).is_dir():
+            raise RunError("is a folder, not a file to write", where=str(target))
+    from pixbox.auditing.audit import audit_experiment, audit_folder
+
+    if source.is_dir():
+        result = audit_folder(source, progress)
+    else:
+        result = audit_experiment(read_experiment(source, overrides), str(source), progress)
+    if html is not None:
+        from pixbox.report import write_audit_page
+
+        write_audit_page(result, Path(html))
+    if recipe is not None:
+        from pixbox.auditing.recipe import write_recipe
+
+        write_recipe(result, Path(recipe))
+    if fix is not None:
+        from pixbox.auditing.repair import repair
+
+        repair(result, Path(fix), lambda done, total: progress("writing the cleaned copy", done, total))
+    return result
+
+
+def convert(
+    source_format: str,
+    root: str | Path,
+    *,
+    to: str | None = None,
+    splits: Sequence[str] = ("train",),
+    labels: str | Path | None = None,
+    exclude: Sequence[str] = (),
+    out: str | Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Converted:
+    """Write annotations of one format as another: index masks, COCO, YOLO, VOC XML or a list of boxes.
+
+    ``splits`` name lists, folders or splits as ``data.train`` does. ``to`` defaults to ``masks`` for outlines and
+    masks, and to ``box-list`` for boxes. ``labels`` is a label map for formats that have none.
+
+    Raises:
+        ConfigError, DataError: the data cannot be read, or cannot be written in that format.
+    """
+    from pixbox.conversion import TARGETS
+    from pixbox.conversion import convert as convert_records
+    from pixbox.data.formats import default_labels, read_records
+
+    known_formats = get_args(Format)
+    if source_format not in known_formats:
+        raise ConfigError(f'"{source_format}" is no format. {did_you_mean(source_format, known_formats)}')
+    target = to or ("box-list" if source_format == "voc-boxes" else "masks")
+    if target not in TARGETS:
+        raise ConfigError(f'"{target}" is nothing to convert to. {did_you_mean(target, TARGETS)}', where="--to")
+    data = DataConfig(format=cast("Format", source_format), root=str(root), train=splits[0], exclude=list(exclude))
+    task: Task = "segmentation" if target == "masks" else "detection"
+    known = read_labels(Path(labels)) if labels is not None else default_labels(data, task, list(splits))
+    if known is None:
+        raise ConfigError(
+            f"`{source_format}` has no label map of its own", where="--labels", hint="Name one: --labels FILE"
+        )
+    records = {Path(split).stem or "train": read_records(data, split) for split in splits}
+    return convert_records(records, known, target, Path(out), progress)
 
 
 def train(

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -80,6 +81,73 @@ def demo(
 
 
 @app.command()
+def audit(
+    source: Annotated[Path, typer.Argument(metavar="CONFIG|FOLDER", help="A configuration file, or a folder of data.")],
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with pictures.")] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--write-recipe", metavar="FILE", help="Of a folder: write a configuration that `train` takes."),
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Write a cleaned copy and a log of every change; new folder.")
+    ] = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Look at every picture and label before the first step: what is wrong, where, and what to do."""
+    from pixbox import api
+
+    with _progress("auditing") as progress:
+        result = api.audit(source, _overrides(overrides), html=html, recipe=recipe, fix=fix, progress=progress)
+    if as_json:
+        _print_json(result.to_plain())
+    else:
+        from pixbox.auditing.words import in_words
+
+        typer.echo(in_words(result))
+        written = {"Page": html, "Recipe": recipe, "Cleaned copy": fix}
+        for what, path in written.items():
+            if path is not None:
+                typer.echo(f"{what}: {path}")
+        if recipe is not None:
+            typer.echo(f"Next: pixbox train {recipe}")
+    if result.has_errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    source_format: Annotated[str, typer.Argument(metavar="FORMAT", help="A format that `pixbox models` lists.")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
+    out: Annotated[Path, typer.Option(help="The folder (for box-list: the file) to write.")],
+    to: Annotated[
+        str | None, typer.Option(help="masks, box-list, coco, yolo or voc-boxes; default: masks, of boxes box-list.")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="What `data.train` would name; may be repeated. Default: train.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="A label map, for formats that have none.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Ids to leave out; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write annotations of one format as another."""
+    from pixbox import api
+
+    with _progress("converting") as progress:
+        done = api.convert(
+            source_format, root, to=to, splits=split or ["train"], labels=labels, exclude=exclude or [], out=out,
+            progress=partial(progress, "converting"),
+        )  # fmt: skip
+    for finding in done.skipped:
+        typer.echo(str(finding.fault), err=True)
+    if as_json:
+        plain = {"out": str(out), "pictures": done.pictures, "objects": done.objects}
+        _print_json(plain | {"skipped": [finding.to_plain() for finding in done.skipped]})
+    else:
+        typer.echo(f"{done.pictures} pictures, {done.objects} objects: {out}")
+
+
+@app.command()
 def train(
     source: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A configuration file; with --resume, a run folder.")
@@ -129,7 +197,9 @@ def evaluate(
     from pixbox import api
 
     with _progress("evaluating") as progress:
-        result = api.evaluate(run, _overrides(overrides), split=split, out=out, progress=progress)
+        result = api.evaluate(
+            run, _overrides(overrides), split=split, out=out, progress=partial(progress, "evaluating")
+        )
     if as_json:
         _print_json(result.metrics)
         return
@@ -155,7 +225,9 @@ def predict(
 
     extras = [name.strip() for name in save.split(",") if name.strip()]
     with _progress("predicting") as progress:
-        result = api.predict(run, pictures, _overrides(overrides), out=out, save=extras, progress=progress)
+        result = api.predict(
+            run, pictures, _overrides(overrides), out=out, save=extras, progress=partial(progress, "predicting")
+        )
     for fault in result.failed:
         typer.echo(str(fault), err=True)
     if as_json:
@@ -224,7 +296,7 @@ def schema() -> None:
 
 
 def main() -> None:
-    """Run the command line; exit with 0 (done), 1 (some files failed), 2 (wrong input) or 130 (interrupted)."""
+    """Run the command line; exit 0 (done), 1 (errors found, files failed), 2 (wrong input) or 130 (interrupted)."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     handler = logging.StreamHandler(sys.stderr)
@@ -276,7 +348,7 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
@@ -284,7 +356,7 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
 
 
 def _print_json(value: Any) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pixbox.auditing.scan import scan_labels
 from pixbox.checkpoint import LoadedRun, RunFolder, read_history
 from pixbox.data.cache import open_cache
-from pixbox.data.dataset import SampleReader, WholeSet, whole_loader, worker_count
-from pixbox.data.scan import scan_masks
+from pixbox.data.dataset import SampleReader, WholeSet, pixel_reading, whole_loader, worker_count
 from pixbox.data.splits import SplitName, labels_of, read_split
 from pixbox.drawing import overlay
 from pixbox.errors import ConfigError, DataError
@@ -63,8 +63,9 @@ def evaluate_run(
     experiment = run.experiment
     labels = _matching_labels(run)
     records = read_split(experiment, split)
-    scan_masks(records, labels)
-    dataset = WholeSet(records, SampleReader(labels, open_cache("none", None)), experiment)
+    scan_labels(records, labels).findings.raise_errors()
+    reader = SampleReader(labels, open_cache("none", None), pixel_reading(experiment.data))
+    dataset = WholeSet(records, reader, experiment)
     predictor = Predictor(run)
     confusion = run.task.confusion()
     worst: list[tuple[float, int]] = []  # a heap of the lowest scores, negated

@@ -325,11 +325,12 @@ def _check_classes(
         details = {"class": name, "images": total}
         if total == 0:
             findings.append(Finding("class-missing", "", f'class "{name}" is in no picture', details=details))
-        elif held["train"] == 0:
+            continue
+        if held["train"] == 0:
             where = " and ".join(part for part, count in held.items() if count)
             message = f'class "{name}" is in {total} pictures of {where}, and in none of train'
             findings.append(Finding("class-only-in-val", "", message, "It cannot be learned.", details=details))
-        elif total < _FEW_IMAGES and total < _SMALL_SHARE * images:
+        if total < _FEW_IMAGES and total < _SMALL_SHARE * images:
             message = f'class "{name}" is in {total} of {images} pictures'
             findings.append(Finding("class-rare", "", message, details=details))
     if val is None:

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
+from pixbox.auditing.scan import LabelScan, scan_labels
 from pixbox.checkpoint import RunFolder, find_checkpoint, read_checkpoint, saved_experiment, write_labels
 from pixbox.config import Experiment, FirstStage
 from pixbox.data.cache import open_cache
-from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet
-from pixbox.data.scan import MaskScan, scan_masks
+from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet, pixel_reading
+from pixbox.data.findings import CODES, Findings
 from pixbox.data.splits import Splits, labels_of, read_splits
 from pixbox.engine.trainer import (
     TrainingOutcome,
@@ -27,7 +28,7 @@ from pixbox.engine.trainer import (
     resolve_devices,
     resolve_precision,
 )
-from pixbox.errors import ConfigError, DataError, Fault, RunError
+from pixbox.errors import ConfigError, DataError, RunError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
 from pixbox.launch import is_first_process
@@ -91,7 +92,9 @@ def _fit(prepared: Prepared, run: RunFolder, *, resume: bool, console: Console) 
     experiment = prepared.experiment
     folder = None if experiment.data.cache_dir is None else Path(experiment.data.cache_dir)
     cached = [*prepared.splits.train, *prepared.splits.val]
-    reader = SampleReader(prepared.labels, open_cache(experiment.data.cache, folder, cached))
+    reader = SampleReader(
+        prepared.labels, open_cache(experiment.data.cache, folder, cached), pixel_reading(experiment.data)
+    )
     train = TrainingSet(prepared.splits.train, reader, experiment.data, experiment.training.seed)
     val = WholeSet(prepared.splits.val, reader, experiment) if prepared.splits.val else None
     log.info("%r", train)
@@ -104,9 +107,11 @@ def _fit(prepared: Prepared, run: RunFolder, *, resume: bool, console: Console) 
 
 def _prepare(experiment: Experiment, console: Console, *, fresh: bool) -> Prepared:
     """Read lists, labels and every mask; build the network and, for a fresh run, load its weights."""
+    if experiment.task != "segmentation":
+        raise ConfigError(f"`task: {experiment.task}` cannot be trained yet, only segmentation", where="task")
     labels = labels_of(experiment)
     splits = read_splits(experiment)
-    scan, resized = _scan(splits, labels, console)
+    scan, findings = _scan(splits, labels, console)
     weights = _class_weights(experiment, labels, scan)
     accelerator, _ = resolve_devices(experiment.training.accelerator, experiment.training.devices)
     precision = resolve_precision(experiment.training.precision, accelerator)
@@ -125,14 +130,15 @@ def _prepare(experiment: Experiment, console: Console, *, fresh: bool) -> Prepar
         f"{experiment.model.architecture}: {counts.total:,} parameters, {counts.trainable:,} of them trained; "
         f"precision {precision} on {accelerator}",
     ]
-    if resized:
-        notes.append(f"{len(resized)} masks are resized to their picture's size, the first: {resized[0]}")
+    warnings = {finding.code: finding for finding in reversed(list(findings)) if finding.severity == "warning"}
+    for code, first in warnings.items():
+        notes.append(f"{findings.counts[code]} {CODES[code].title}, the first: {first.file}: {first.message}")
     if fresh:
         notes.append(load_weights(task.network, experiment.model.weights).summary())
     return Prepared(resolved, labels, splits, task, tuple(notes))
 
 
-def _class_weights(experiment: Experiment, labels: LabelMap, scan: MaskScan) -> Tensor | None:
+def _class_weights(experiment: Experiment, labels: LabelMap, scan: LabelScan) -> Tensor | None:
     asked = experiment.loss.class_weights
     if isinstance(asked, list):
         if len(asked) != len(labels):
@@ -147,26 +153,24 @@ def _class_weights(experiment: Experiment, labels: LabelMap, scan: MaskScan) -> 
     return class_weights_from_counts(asked, pixels, around)
 
 
-def _scan(splits: Splits, labels: LabelMap, console: Console) -> tuple[MaskScan, tuple[str, ...]]:
-    """What the training masks hold, and the masks of both splits that must be resized.
+def _scan(splits: Splits, labels: LabelMap, console: Console) -> tuple[LabelScan, Findings]:
+    """What the training labels hold, and what was found in both splits.
 
     Raises:
-        DataError: the faults of both splits at once.
+        DataError: the errors of both splits at once.
     """
-    scans: list[MaskScan] = []
-    faults: list[Fault] = []
+    scans: list[LabelScan] = []
+    findings = Findings()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("checking masks", total=len(splits.train) + len(splits.val))
+        task = bar.add_task("checking labels", total=len(splits.train) + len(splits.val))
         for records, before in ((splits.train, 0), (splits.val, len(splits.train))):
-            try:
-                scans.append(scan_masks(records, labels, progress=partial(_show, bar, task, before)))
-            except DataError as error:
-                faults += error.faults
-    if faults:
-        raise DataError(faults)
+            scans.append(scan_labels(records, labels, progress=partial(_show, bar, task, before)))
+            findings.extend(scans[-1].findings)
+    findings.raise_errors()
     if scans[0].pixels.sum() == 0:
-        raise DataError("every pixel of the training masks is ignored: there is nothing to learn", where="data.train")
-    return scans[0], scans[0].resized + scans[1].resized
+        raise DataError("every pixel of the training masks is ignored: there is nothing to learn", where="data.train",
+                        code="nothing-to-learn")  # fmt: skip
+    return scans[0], findings
 
 
 def _show(bar: Progress, task: TaskID, before: int, done: int) -> None:

@@ -9,10 +9,10 @@ import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixbox.data.scan import SHOWN_FAULTS, scan_masks
-from pixbox.errors import DataError
+from pixbox.auditing.scan import LabelScan, scan_labels
+from pixbox.data.findings import KEPT_PER_CODE
 from pixbox.labels import LabelMap
-from pixbox.sample import Record
+from pixbox.sample import Record, Shape, Shapes
 
 LABELS = LabelMap.model_validate(
     {"classes": [{"name": "a", "value": 0}, {"name": "b", "value": 7}, {"name": "c", "value": 9}], "ignore": [255]}
@@ -35,17 +35,18 @@ def test_counts_are_those_of_a_hand_example(tmp_path: Path) -> None:
         write_record(tmp_path, "3", np.full((2, 3), 255, np.uint8)),
     ]
     steps: list[int] = []
-    scan = scan_masks(records, LABELS, progress=steps.append, workers=2)
+    scan = scan_labels(records, LABELS, progress=steps.append, workers=2)
     assert scan.pixels.tolist() == [3, 3, 0]
     assert scan.images_with_class.tolist() == [2, 1, 0]
     assert scan.pixels_of_images_with_class.tolist() == [12, 6, 0]
-    assert (scan.ignored_pixels, scan.images, scan.resized) == (1 + 5 + 6, 3, ())
+    assert (scan.ignored_pixels, scan.images) == (1 + 5 + 6, 3)
+    assert [finding.code for finding in scan.findings] == ["empty-mask", "ignored-mask"]
     assert scan.pixels.dtype == scan.pixels_of_images_with_class.dtype == scan.images_with_class.dtype == np.int64
     assert steps == [1, 2, 3]
 
 
 def test_no_masks_give_zeros() -> None:
-    scan = scan_masks([], LABELS)
+    scan = scan_labels([], LABELS)
     assert scan.pixels.tolist() == [0, 0, 0]
     assert scan.images == 0
 
@@ -61,29 +62,29 @@ def test_every_bad_mask_is_named_with_what_is_wrong_and_the_way_out(tmp_path: Pa
         write_record(tmp_path, "broken", np.zeros((2, 3), np.uint8)),
         Record("gone", tmp_path / "good.jpg", tmp_path / "gone.png"),
     ]
-    (tmp_path / "broken.png").write_bytes((tmp_path / "broken.png").read_bytes()[:40])
-    with pytest.raises(DataError) as caught:
-        scan_masks(records, LABELS)
-    by_file = {Path(fault.where).name: fault for fault in caught.value.faults}
-    assert list(by_file) == ["unknown.png", "unlabelled.jpg", "turned.png", "broken.png", "gone.png"]
-    assert by_file["unknown.png"].what == (
-        "value 21 at row 1, column 1 (2 pixels); the label map has values 0, 7, 9, 255"
-    )
-    assert "`unknown: ignore`" in by_file["unknown.png"].hint
-    assert by_file["unlabelled.jpg"].what == "has no mask"
-    assert "2 x 3 pixels" in by_file["turned.png"].what
-    assert "3 x 2" in by_file["turned.png"].what
-    assert by_file["gone.png"].what == "no such file"
+    (tmp_path / "broken.png").write_bytes((tmp_path / "broken.png").read_bytes()[:-14])
+    scan = scan_labels(records, LABELS)
+    found = {Path(finding.file).name: finding for finding in scan.findings.errors()}
+    assert {name: finding.code for name, finding in found.items()} == {
+        "unknown.png": "unknown-value",
+        "unlabelled.jpg": "missing-mask",
+        "turned.png": "mask-size",
+        "broken.png": "truncated-file",
+        "gone.png": "missing-file",
+    }
+    assert all(finding.severity == "error" for finding in found.values())
+    details = found["unknown.png"].details
+    assert (details["value"], details["row"], details["column"], details["count"]) == (21, 1, 1, 2)
+    assert "2 x 3" in found["turned.png"].message
+    assert "3 x 2" in found["turned.png"].message
+    assert (scan.images, scan.pixels.tolist()) == (1, [6, 0, 0])
 
 
-def test_a_hint_that_many_files_share_is_said_once_and_the_list_is_cut(tmp_path: Path) -> None:
+def test_of_very_many_faults_the_first_are_kept_and_all_are_counted(tmp_path: Path) -> None:
     record = write_record(tmp_path, "x", np.full((2, 3), 8, np.uint8))
-    with pytest.raises(DataError) as caught:
-        scan_masks([record] * (SHOWN_FAULTS + 1234), LABELS)
-    lines = str(caught.value).splitlines()
-    assert len(lines) == SHOWN_FAULTS + 2
-    assert sum("`unknown: ignore`" in line for line in lines) == 1
-    assert lines[-1] == "and 1,234 more files"
+    scan = scan_labels([record] * (KEPT_PER_CODE + 34), LABELS)
+    assert len(list(scan.findings)) == KEPT_PER_CODE
+    assert scan.findings.counts == {"unknown-value": KEPT_PER_CODE + 34}
 
 
 @pytest.mark.parametrize(
@@ -98,27 +99,25 @@ def test_masks_of_the_same_proportions_are_noted_and_others_refused(
     tmp_path: Path, mask_hw: tuple[int, int], image_hw: tuple[int, int], fine: bool
 ) -> None:
     record = write_record(tmp_path, "x", np.zeros(mask_hw, np.uint8), image_hw)
-    if not fine:
-        with pytest.raises(DataError, match=f"{mask_hw[1]} x {mask_hw[0]} pixels"):
-            scan_masks([record], LABELS)
-        return
-    (noted,) = scan_masks([record], LABELS).resized
-    assert noted.startswith(str(record.annotation))
-    assert f"{mask_hw[1]} x {mask_hw[0]}" in noted
-    assert f"{image_hw[1]} x {image_hw[0]}" in noted
+    found = [f for f in scan_labels([record], LABELS).findings if f.code != "empty-mask"]
+    (noted,) = found
+    assert noted.code == ("mask-resized" if fine else "mask-size")
+    assert noted.file == str(record.annotation)
+    assert f"{mask_hw[1]} x {mask_hw[0]}" in noted.message
+    assert f"{image_hw[1]} x {image_hw[0]}" in noted.message
 
 
 def test_masks_are_read_in_threads_but_progress_is_told_in_the_callers(tmp_path: Path) -> None:
     record = write_record(tmp_path, "x", np.zeros((2, 3), np.uint8))
     told: list[tuple[int, int]] = []
-    scan_masks([record] * 600, LABELS, progress=lambda done: told.append((done, threading.get_ident())), workers=4)
+    scan_labels([record] * 600, LABELS, progress=lambda done: told.append((done, threading.get_ident())), workers=4)
     assert told == [(done, threading.get_ident()) for done in range(1, 601)]
 
 
 def test_mat_masks_are_counted(tmp_path: Path) -> None:
     record = write_record(tmp_path, "x", None)
     scipy.io.savemat(tmp_path / "x.mat", {"groundtruth": np.array([[0, 7, 9], [9, 9, 255]], np.uint8)})
-    scan = scan_masks([Record("x", record.image, tmp_path / "x.mat")], LABELS)
+    scan = scan_labels([Record("x", record.image, tmp_path / "x.mat")], LABELS)
     assert scan.pixels.tolist() == [1, 1, 3]
 
 
@@ -127,9 +126,21 @@ def test_camvid_gives_its_known_median_frequency_weights() -> None:
     names = [line.split(",")[1] for line in (CAMVID / "classes.txt").read_text().splitlines()[1:12]]
     labels = LabelMap.model_validate({"classes": names, "ignore": [11]})
     pairs = [line.split(";") for line in (CAMVID / "train.txt").read_text().split()]
-    scan = scan_masks([Record(image, CAMVID / image, CAMVID / mask) for image, mask in pairs], labels)
+    scan = scan_labels([Record(image, CAMVID / image, CAMVID / mask) for image, mask in pairs], labels)
     frequency = scan.pixels / scan.pixels_of_images_with_class
     known = [0.2793, 0.2017, 4.7865, 0.1490, 1.0, 0.4217, 3.8467, 1.9736, 0.7889, 6.3747, 8.8587]
     np.testing.assert_allclose(np.median(frequency) / frequency, known, atol=5e-5)
     assert scan.pixels.sum() + scan.ignored_pixels == 367 * 360 * 480
-    assert (scan.images, scan.resized) == (367, ())
+    assert scan.images == 367
+    assert list(scan.findings) == []
+
+
+def test_painted_objects_are_counted_like_masks(tmp_path: Path) -> None:
+    record = write_record(tmp_path, "x", None, (4, 5))
+    square = np.array([(1, 1), (3, 1), (3, 3), (1, 3)], dtype=np.float64)
+    shapes = Shapes((Shape("b", (1, 1, 3, 3), (square,)),), tmp_path / "x.json")
+    scan: LabelScan = scan_labels([Record("x", record.image, shapes)], LABELS)
+    assert scan.pixels.tolist() == [16, 4, 0]
+    unknown = Shapes((Shape("zebra", (1, 1, 3, 3), (square,)),), tmp_path / "x.json")
+    (finding,) = scan_labels([Record("x", record.image, unknown)], LABELS).findings
+    assert finding.code == "unknown-class"
