@@ -12,7 +12,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -25,12 +24,23 @@ from pixbox.auditing.folder_pairs import (
     PairGroup,
     find_odd_names,
     find_pair_groups,
+    is_aside,
     is_convincing,
     look_of_mask,
     mask_evidence,
     name_hint,
 )
-from pixbox.auditing.survey import FILES, Folder, Survey, common_folder, inside, joined, split_of, split_of_path
+from pixbox.auditing.survey import (
+    FILES,
+    Survey,
+    common_folder,
+    inside,
+    joined,
+    split_of,
+    split_of_path,
+    stem_of,
+    suffix_of,
+)
 from pixbox.config import AnnotatedFolder, FolderPair, Format
 from pixbox.data.formats import Source, voc
 from pixbox.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
@@ -40,6 +50,8 @@ _HEAD_BYTES = 1 << 14
 _LINES = 20
 _SAMPLE = 8
 _DOCUMENTS_PER_FOLDER = 40
+# Natural pictures and their masks differ by this much in looks alone.
+_ENOUGH_EVIDENCE = 0.6
 _NAME_FILES: Mapping[Format, re.Pattern[str]] = {
     "yolo": re.compile(r".*\.ya?ml|classes\.txt|obj\.names|names\.txt|_darknet\.labels"),
     "labelme": re.compile(r"labels\.txt"),
@@ -166,7 +178,7 @@ def _pair_lists(survey: Survey) -> Iterator[Candidate]:
     """Lists of ``image;label``; paths are relative to a folder above the list, or to the one that holds the top."""
 
     def pair(row: list[str]) -> list[str]:
-        return row if len(row) == 2 and all(_suffix(field) in FILES for field in row) else []
+        return row if len(row) == 2 and all(suffix_of(field) in FILES for field in row) else []
 
     for base, lists in _lists_of_files(survey, (".txt", ".csv"), pair):
         yield Candidate(
@@ -278,7 +290,7 @@ def _folder_of(survey: Survey, names: Iterable[str], path: str) -> str | None:
     votes: Counter[str] = Counter()
     for name in names:
         place, file = os.path.split(name.replace("\\", "/").removeprefix("./"))
-        for folder in survey.by_stem.get(os.path.splitext(file)[0], ()):
+        for folder in survey.by_stem.get(stem_of(file), ()):
             if survey.has_file(joined(folder, file)) and f"/{folder}".endswith(f"/{place}".rstrip("/")):
                 votes[folder[: len(folder) - len(place)].rstrip("/")] += 1
     if not votes:
@@ -291,7 +303,7 @@ def _folder_of(survey: Survey, names: Iterable[str], path: str) -> str | None:
 
 def _names_in_box_list(file: Path) -> list[str]:
     rows = [line.split() for line in _lines(file)]
-    boxes = [row for row in rows if _suffix(row[0]) in IMAGE_SUFFIXES and len(row) % 5 == 1]
+    boxes = [row for row in rows if suffix_of(row[0]) in IMAGE_SUFFIXES and len(row) % 5 == 1]
     boxes = [row for row in boxes if all(re.fullmatch(r"-?\d+(\.\d*)?", field) for field in row[1:])]
     is_list = len(boxes) == len(rows) and any(len(row) > 1 for row in boxes)
     return [row[0] for row in boxes[:_SAMPLE]] if is_list else []
@@ -339,7 +351,7 @@ def _folders(survey: Survey) -> Iterator[Candidate]:
         evidence = mask_evidence(survey, group)
         if is_convincing(evidence):
             for candidate in _of_group(survey, group, "folders", "a mask"):
-                yield replace(candidate, evidence=evidence)
+                yield replace(candidate, evidence=evidence / _ENOUGH_EVIDENCE)
 
 
 def _labelme(survey: Survey) -> Iterator[Candidate]:
@@ -352,15 +364,15 @@ def _voc_folders(survey: Survey) -> Iterator[Candidate]:
 
 def _yolo(survey: Survey) -> Iterator[Candidate]:
     found = list(_annotated(survey, "yolo", ".txt", _is_yolo, "a text file"))
-    yield from found
 
     def picture(row: list[str]) -> list[str]:
         # CVAT writes `data/obj_train_data/a.jpg` for a folder beside the list.
-        return [row[0].removeprefix("data/")] if len(row) == 1 and _suffix(row[0]) in IMAGE_SUFFIXES else []
+        return [row[0].removeprefix("data/")] if len(row) == 1 and suffix_of(row[0]) in IMAGE_SUFFIXES else []
 
     for base, lists in _lists_of_files(survey, (".txt",), picture) if found else ():
         if base != "..":
             yield Candidate("yolo", base, _splits(lists), f"a line in {_either(lists.values())}", is_listed=True)
+    yield from found
 
 
 def _annotated(
@@ -388,7 +400,8 @@ def _of_group(survey: Survey, group: PairGroup, name: Format, file: str) -> Iter
     for lists in _lists_of_names(survey, whole.images) if whole else ():
         root = _with_names(survey, common_folder([*folders, *map(os.path.dirname, lists.values())]), name)
         found = {split: _source(name, whole, root, inside(path, root)) for split, path in lists.items() if whole}
-        yield Candidate(name, root, _splits(found), called, is_listed=True)
+        named = f"{called} in {folder_name(inside(whole.labels, root))}" if whole else called
+        yield Candidate(name, root, _splits(found), named, is_listed=True)
     root = _with_names(survey, common_folder(folders), name)
     sources = {split: _source(name, pair, root) for split, pair in group.pairs.items()}
     most = len(group.matches) / max(1, pictures_beside(survey, group.matches))
@@ -400,20 +413,21 @@ def _of_group(survey: Survey, group: PairGroup, name: Format, file: str) -> Iter
 def pictures_beside(survey: Survey, pairs: Collection[tuple[str, str]], place: str = "") -> int:
     """How many pictures lie in and below a folder whose labels are these.
 
-    What lies in a folder of labels is no picture, nor is a label in a folder of pictures.
+    What lies in a folder of labels is no picture, nor is a label in a folder of pictures. Folders that are called
+    after masks, previews or overlays hold none either.
 
     Args:
         pairs: (picture, label) files, paths below the top.
     """
     holding = {os.path.dirname(picture) for picture, _ in pairs}
     aside = {os.path.dirname(label) for _, label in pairs} - holding
-    labels = {label for _, label in pairs if _suffix(label) in IMAGE_SUFFIXES}
+    labels = {label for _, label in pairs if suffix_of(label) in IMAGE_SUFFIXES}
     count = 0
     for folder in survey.below(place):
         if folder.path in holding:
-            count += _own_count(folder) - sum(joined(folder.path, name) in labels for name in folder.pictures)
-        elif folder.path not in aside:
-            count += _own_count(folder)
+            count += folder.images - sum(joined(folder.path, n) in labels for n in folder.pictures)
+        elif folder.path not in aside and name_hint(folder.path) <= 0 and not is_aside(folder.path):
+            count += folder.images
     return count
 
 
@@ -483,7 +497,7 @@ def _objects(survey: Survey) -> Iterator[Candidate]:
         if path and len(survey.folders[joined(path, "images")].pictures) == 1:
             scenes[os.path.dirname(path)] += 1
     for root, group in _by_split(place for place, count in scenes.items() if count > 1):
-        others = sum(_own_count(f) for path, f in survey.folders.items() if "/masks/" not in f"/{path}/")
+        others = sum(f.images for path, f in survey.folders.items() if "/masks/" not in f"/{path}/")
         most = sum(scenes[joined(root, place)] for place in group.values()) / max(1, others)
         yield Candidate("objects", root, _splits(group), f"{entry} beside it", min(1.0, most))
     pairs = ((images, masks) for masks in survey.children for images in _pictures_of_objects(survey, masks))
@@ -582,9 +596,7 @@ def _documents(survey: Survey, *suffixes: str) -> Iterator[str]:
     """Files that may describe many pictures: those that are not called like a picture, of each folder a few."""
     for folder in survey.folders.values():
         files = [
-            name
-            for name in folder.documents
-            if _suffix(name) in suffixes and os.path.splitext(name)[0] not in survey.by_stem
+            name for name in folder.documents if suffix_of(name) in suffixes and stem_of(name) not in survey.by_stem
         ]
         if len(files) > _DOCUMENTS_PER_FOLDER:
             files.sort(key=lambda name: split_of(name)[0] is None)
@@ -606,7 +618,6 @@ def _lines(file: Path) -> list[str]:
     return list(islice((line for line in stripped if line and not line.startswith("#")), _LINES))
 
 
-@lru_cache(maxsize=512)
 def _head(file: Path) -> str:
     """The beginning of a text file; nothing if it cannot be read."""
     try:
@@ -620,15 +631,7 @@ def _head(file: Path) -> str:
 
 def _count(survey: Survey, path: str) -> int:
     """Pictures in and below a folder."""
-    return sum(map(_own_count, survey.below(path)))
-
-
-def _own_count(folder: Folder) -> int:
-    return sum(_suffix(name) in IMAGE_SUFFIXES for name in folder.pictures)
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
+    return sum(folder.images for folder in survey.below(path))
 
 
 def folder_name(path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -10,10 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
-from pixbox.auditing.survey import Folder, Survey, split_of_path
+from pixbox.auditing.survey import Folder, Survey, split_of_path, stem_of, suffix_of
 from pixbox.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
 from pixbox.data.mask_facts import mask_facts
 from pixbox.data.splits import SplitName
@@ -25,6 +25,7 @@ _FOLDERS_PER_STEM = 50
 _GROUPS = 24
 _OPENED = 3
 _LARGEST_OPENED = 64 << 20
+_UNTOLD = 0.3
 # Neighbouring pixels of one region differ by no more, also in a JPEG.
 _FLAT = 6
 _FEW_VALUES = 32
@@ -114,7 +115,7 @@ def mask_evidence(survey: Survey, group: PairGroup) -> float:
     looks = [(look_of_mask(survey.file(image)), look_of_mask(survey.file(label))) for image, label in sample]
     image_look, label_look = (float(np.mean(part)) for part in zip(*looks, strict=True))
     pair = next(iter(group.pairs.values()))
-    image_kinds, label_kinds = ({_suffix(match[side]) for match in group.matches} for side in (0, 1))
+    image_kinds, label_kinds = ({suffix_of(match[side]) for match in group.matches} for side in (0, 1))
     lossy = {".jpg", ".jpeg"}
     kind = (image_kinds <= lossy and not label_kinds & lossy) - (label_kinds <= lossy and not image_kinds & lossy)
     evidence = label_look - image_look + 0.5 * _name_evidence(pair) + 0.25 * kind
@@ -130,13 +131,16 @@ def find_odd_names(survey: Survey) -> tuple[str, str] | None:
     """
     full = sorted(survey.folders.values(), key=lambda folder: -len(folder.pictures))[:_GROUPS]
     for folder in full:
-        pictures, masks = ({os.path.splitext(n)[0] for n in folder.pictures if _suffix(n) == kind} for kind in _BESIDE)
+        pictures, masks = ({stem_of(n) for n in folder.pictures if suffix_of(n) == kind} for kind in _BESIDE)
         if len(pictures & masks) > 0.8 * len(pictures) > 0:
             return f"{folder.path}/*.jpg".lstrip("/"), f"{folder.path}/*.png".lstrip("/")
     groups = [group for folder in full if len(folder.pictures) > 1 for group in _named_alike(folder)]
     for one, other in combinations(groups, 2):
         shared = len(one.cores & other.cores)
-        if one.affixes != other.affixes and shared >= 2 and shared >= 0.8 * min(len(one.cores), len(other.cores)):
+        (start, end), (other_start, other_end) = sorted((one.affixes, other.affixes))
+        # Names that differ by the end alone were matched, and did not look like pictures and masks.
+        is_odd = start != other_start or not other_end.startswith(end)
+        if is_odd and shared >= 2 and shared >= 0.8 * min(len(one.cores), len(other.cores)):
             first, second = (f"{group.folder}/{'*'.join(group.affixes)}".lstrip("/") for group in (one, other))
             return (second, first) if name_hint(first) > name_hint(second) else (first, second)
     return None
@@ -152,7 +156,7 @@ class _NamedAlike:
 
 
 def _named_alike(folder: Folder) -> Iterator[_NamedAlike]:
-    stems = [os.path.splitext(name)[0] for name in folder.pictures]
+    stems = [stem_of(name) for name in folder.pictures]
     start, end = _common_start(stems), _common_start([stem[::-1] for stem in stems])[::-1]
     yield _NamedAlike(folder.path, (start, end), frozenset(s[len(start) : len(s) - len(end)] for s in stems))
     words: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
@@ -177,20 +181,26 @@ def is_convincing(evidence: float) -> bool:
     return evidence >= _LEAST_EVIDENCE
 
 
-@lru_cache(maxsize=256)
 def look_of_mask(path: Path) -> float:
     """How much a file looks like a mask, 0 to 1: few values in flat regions; 0.3 where it cannot be told."""
     if path.suffix.lower() == ".mat":
         return 1.0
     try:
-        if path.stat().st_size > _LARGEST_OPENED:
-            return 0.3
+        status = path.stat()
+    except OSError:
+        return _UNTOLD
+    return _look(path, status.st_mtime_ns) if status.st_size <= _LARGEST_OPENED else _UNTOLD
+
+
+@lru_cache(maxsize=256)
+def _look(path: Path, _changed: int) -> float:
+    try:
         mask = read_mask(path)
-    except (DataError, OSError):
-        return 0.3
+    except DataError:
+        return _UNTOLD
     pixels = mask.pixels
     if pixels.shape[1] < 2:
-        return 0.3
+        return _UNTOLD
     steps = np.abs(np.diff(pixels.astype(np.int32), axis=1)).reshape(len(pixels), pixels.shape[1] - 1, -1).max(axis=2)
     # Palette indices and class numbers have no distance; where they are few, every change is a border.
     if len(mask_facts(mask).values) <= _FEW_VALUES:
@@ -205,12 +215,14 @@ def _vote(survey: Survey, suffixes: Collection[str]) -> Counter[Pair]:
     files = {path: names for path, names in files.items() if names}
     least, most = _PER_FOLDER
     count = min(max(least, _LOOKED_UP // max(1, len(files))), most)
+    neighbours, random = _Neighbours(survey), Random(0)
     votes: Counter[Pair] = Counter()
     for path, names in files.items():
-        for name in names[:: -(-len(names) // count)]:
-            stem = os.path.splitext(name)[0]
+        # At random: every second name may be a mask.
+        for name in random.sample(names, min(count, len(names))):
+            stem = stem_of(name)
             for base, end in _cuts(stem) if is_mask else [(stem, "")]:
-                for images in _near(survey.by_stem.get(base, ()), path):
+                for images in neighbours.of(path, base):
                     if images != path or end or not is_mask:
                         votes[_above_equal_parts(images, path, end)] += 1
     return votes
@@ -225,15 +237,40 @@ def _cuts(stem: str) -> Iterator[tuple[str, str]]:
     yield from ((stem[:place], stem[place:]) for place in sorted(places) if place)
 
 
-def _near(folders: Sequence[str], path: str) -> Sequence[str]:
-    """Of folders that have a file of one name, those whose own paths have most parts in common with this one."""
-    if len(folders) > _FOLDERS_PER_STEM:
-        above, name = os.path.split(path)
-        folders = [place for place in folders if os.path.dirname(place) == above or os.path.basename(place) == name]
+class _Neighbours:
+    """Finds, of the folders that have a file of one name, those whose own paths have most parts in common with one."""
+
+    def __init__(self, survey: Survey) -> None:
+        self._by_stem = survey.by_stem
+        self._by_part: dict[str, dict[tuple[str, ...], list[str]]] = {}
+
+    def of(self, path: str, stem: str) -> list[str]:
+        """The folders; the path itself too, if it has a file of that name."""
+        folders: Collection[str] = self._by_stem.get(stem, ())
+        if len(folders) > _FOLDERS_PER_STEM:
+            groups = (self._groups(stem).get(key, ()) for key in _keys(path))
+            folders = {place for group in groups if len(group) <= _FOLDERS_PER_STEM for place in group}
+        parts = path.split("/")
+        equal = {place: sum(map(str.__eq__, place.split("/"), parts)) for place in folders if place != path}
+        most = max(equal.values(), default=0)
+        return [place for place in folders if place == path or equal[place] == most]
+
+    def _groups(self, stem: str) -> dict[tuple[str, ...], list[str]]:
+        """Folders by what they have in common; where there are thousands, comparing each with each takes minutes."""
+        if stem not in self._by_part:
+            groups: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+            for place in self._by_stem[stem]:
+                for key in _keys(place):
+                    groups[key].append(place)
+            self._by_part[stem] = groups
+        return self._by_part[stem]
+
+
+def _keys(path: str) -> Iterator[tuple[str, ...]]:
+    """The path without each one of its parts, and its last part."""
     parts = path.split("/")
-    equal = [sum(a == b for a, b in zip(place.split("/"), parts, strict=False)) for place in folders]
-    others = [count for place, count in zip(folders, equal, strict=True) if place != path]
-    return [p for p, count in zip(folders, equal, strict=True) if p == path or count == max(others)][:_FOLDERS_PER_STEM]
+    yield from ((str(index), *parts[:index], "", *parts[index + 1 :]) for index in range(len(parts)))
+    yield ("last", parts[-1])
 
 
 def _above_equal_parts(images: str, labels: str, end: str) -> Pair:
@@ -277,28 +314,29 @@ def _named(survey: Survey, path: str, suffixes: Collection[str], without: str) -
             continue
         prefix = f"{folder.path}/" if folder.path else ""
         for name in _files(folder, suffixes):
-            yield os.path.splitext(prefix + name)[0][start:], prefix + name
+            yield f"{prefix}{stem_of(name)}"[start:], prefix + name
 
 
 def _files(folder: Folder, suffixes: Collection[str]) -> list[str]:
-    return [name for name in (*folder.pictures, *folder.documents) if _suffix(name) in suffixes]
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
+    ends = tuple(suffixes)
+    return [name for name in (*folder.pictures, *folder.documents) if name.lower().endswith(ends)]
 
 
 def _name_evidence(pair: Pair) -> int:
     """2 where the names say masks of pictures, -2 where they say the opposite; less for what is made of either."""
     images, labels = _differing(pair)
-    is_aside = any(_ASIDE_NAME.search(path.lower()) for path in (images, labels, pair.end))
-    return name_hint(f"{labels}/{pair.end}") - name_hint(images) - is_aside
+    return name_hint(f"{labels}/{pair.end}") - name_hint(images) - is_aside(f"{images}/{labels}/{pair.end}")
 
 
 def _differing(pair: Pair) -> tuple[str, str]:
     """The paths without the parts that both have: ``data/images/train`` and ``data/masks/train`` differ in one."""
     images, labels = pair.images.split("/"), pair.labels.split("/")
     return "/".join(part for part in images if part not in labels), "/".join(p for p in labels if p not in images)
+
+
+def is_aside(path: str) -> bool:
+    """Whether a path speaks of what is made of pictures or masks: previews, overlays, instances, edges, ..."""
+    return _ASIDE_NAME.search(path.lower()) is not None
 
 
 def name_hint(path: str) -> int:

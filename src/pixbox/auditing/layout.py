@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,9 @@ from pathlib import Path
 from pixbox.auditing.candidates import LAYOUTS, Candidate, LayoutKind, find_candidates, folder_name, pictures_beside
 from pixbox.auditing.folder_pairs import find_odd_names
 from pixbox.auditing.result import Guess
-from pixbox.auditing.survey import Survey, joined
+from pixbox.auditing.survey import Folder, Survey, joined, suffix_of
 from pixbox.config import DataConfig, FolderPair, Task
 from pixbox.data.formats import Source, list_records
-from pixbox.data.images import IMAGE_SUFFIXES
 from pixbox.data.splits import SplitName
 from pixbox.errors import DataError, PixboxError
 from pixbox.sample import MapSegment, Record, Shapes
@@ -23,9 +23,12 @@ VAL_FRACTION = 0.2
 # Two layouts whose shares differ by less explain the folder equally well.
 _TIE = 0.1
 _SHOWN = 6
+_SHOWN_RIVALS = 2
 _MOST_CONFIDENCE = 0.99
 _RIVAL = 0.8
+_WEAKER = 0.5
 _OTHER_SET = 0.25
+_NOTE = re.compile(r"readme|licen[cs]e|about|citation|notes|requirements|changelog", re.IGNORECASE)
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
@@ -190,18 +193,26 @@ def _root(survey: Survey, candidate: Candidate) -> str:
 
 
 def _is_rival(rival: Candidate, best: _Proven) -> bool:
-    """Whether a candidate takes other labels, and for as many pictures as the best one may have."""
-    if rival is best.candidate or rival.most < best.score - _TIE or rival.format == "imagefolder":
+    """Whether a candidate takes other labels, for as many pictures, and as much speaks for it."""
+    if rival is best.candidate or rival.format == "imagefolder" or rival.most < best.score - _TIE:
         return False
-    sources = [source for source in rival.sources.values() if not isinstance(source, str)]
-    if not sources:
-        return rival.format != best.candidate.format
-    places = {joined(rival.root, s.masks if isinstance(s, FolderPair) else s.annotations) for s in sources}
-    return not any({place, os.path.dirname(place)} & best.label_folders or _holds(place, best) for place in places)
+    is_same_format = rival.format == best.candidate.format
+    if is_same_format and rival.evidence < best.candidate.evidence - _WEAKER:
+        return False
+    places, folders = _label_places(rival), best.label_folders
+    if not places:
+        return not is_same_format
+    return not any({place, os.path.dirname(place)} & folders or _is_above(place, folders) for place in places)
 
 
-def _holds(place: str, best: _Proven) -> bool:
-    return not place or any(folder.startswith(f"{place}/") for folder in best.label_folders)
+def _label_places(candidate: Candidate) -> set[str]:
+    """Folders and files of labels, below the top, that a candidate names."""
+    sources = [source for source in candidate.sources.values() if not isinstance(source, str)]
+    return {joined(candidate.root, s.masks if isinstance(s, FolderPair) else s.annotations) for s in sources}
+
+
+def _is_above(place: str, folders: Iterable[str]) -> bool:
+    return not place or any(folder.startswith(f"{place}/") for folder in folders)
 
 
 def _check_single(survey: Survey, best: _Proven, candidates: Sequence[_Ranked]) -> None:
@@ -219,7 +230,7 @@ def _check_single(survey: Survey, best: _Proven, candidates: Sequence[_Ranked]) 
                 sets[candidate.root] = found
     if len(sets) > 1:
         shown = [f"{root}/ ({found.kind.title}, {found.usable:,} pictures)" for root, found in sets.items()][:_SHOWN]
-        more = f" and {len(sets) - _SHOWN} more" if len(sets) > _SHOWN else ""
+        more = " and more" if len(sets) > _SHOWN else ""
         raise DataError(f"several data sets lie in it: {', '.join(shown)}{more}", where=str(survey.top),
                         hint="Name one of them. If they are parts of one, write a list of `image;label` lines, "
                         "or bring them into two folders.")  # fmt: skip
@@ -236,22 +247,21 @@ def _both_ways(root: str, others: Iterable[str]) -> Iterable[tuple[str, str]]:
 
 def _about_layout(survey: Survey, best: _Proven, rivals: Sequence[tuple[LayoutKind, Candidate]]) -> Guess:
     candidate = best.candidate
-    all_pictures = max(best.beside, best.usable)
     if candidate.is_listed:
-        share = best.usable / best.listed
-        reason = f"{best.usable:,} of {best.listed:,} listed pictures have {candidate.labels}"
+        total, share = best.listed, best.usable / best.listed
+        figures = f"{best.usable:,} of {total:,} listed pictures"
     else:
         own = {split: _own(survey, best, split) for split in best.labelled}
-        total = sum(dict(own.values()).values())
-        share = 0.6 * best.usable / max(best.usable, total) + 0.4 * best.usable / all_pictures
-        reason = f"{_figures(best, own)} have {candidate.labels}"
-    if all_pictures > best.usable:
-        reason += f"; the folder holds {all_pictures:,} pictures in all"
-    confidence = share * min(1.0, candidate.evidence)
-    others = list(dict.fromkeys(kind.title for kind, _ in rivals))
-    if others:
-        confidence *= _RIVAL
-        reason += f"; it could also be read as {', '.join(others)}"
+        is_told = all(folder for folder, _ in own.values()) and len(dict(own.values())) == len(own)
+        total = max(best.usable, sum(dict(own.values()).values()) if is_told else best.beside)
+        share = (best.usable / total + best.usable / max(best.usable, best.beside)) / 2
+        figures = _figures(best, own) if is_told else f"{best.usable:,} of {total:,} pictures"
+    reason = f"{figures} have {candidate.labels}"
+    if best.beside > total:
+        reason += f"; the folder holds {best.beside:,} pictures in all"
+    confidence = share * min(1.0, candidate.evidence) * (_RIVAL if rivals else 1.0)
+    others = dict.fromkeys(f"{kind.title} ({rival.labels})" for kind, rival in rivals)
+    reason += f"; there are other labels too: {', '.join(list(others)[:_SHOWN_RIVALS])}" if others else ""
     return Guess("layout", best.kind.title, min(confidence, _MOST_CONFIDENCE), reason)
 
 
@@ -267,8 +277,6 @@ def _own(survey: Survey, best: _Proven, split: SplitName) -> tuple[str, int]:
 
 def _figures(best: _Proven, own: Mapping[SplitName, tuple[str, int]]) -> str:
     """``367 of 367 pictures in train/ and 101 of 101 in val/``."""
-    if len(dict(own.values())) < len(own) or not all(folder for folder, _ in own.values()):
-        return f"{best.usable:,} of {max(best.beside, best.usable):,} pictures"
     counts = [
         f"{len(best.labelled[split]):,} of {total:,} {'' if index else 'pictures '}in {folder_name(folder)}"
         for index, (split, (folder, total)) in enumerate(own.items())
@@ -318,11 +326,11 @@ def _task(labelled: Mapping[SplitName, Sequence[Record]]) -> tuple[Task, Guess]:
 
 def _nothing(survey: Survey) -> DataError:
     """Say what lies in a folder that is not recognised, and what would be."""
-    pictures = Counter({path: _pictures(folder.pictures) for path, folder in survey.folders.items()})
+    pictures = sum(folder.images for folder in survey.folders.values())
     known = "\n".join(f"  {kind.title}: {kind.example}" for kind in LAYOUTS)
     hint = f"Layouts that are recognised:\n{known}\nOther folders can be named in a configuration; see docs/data.md."
     where = str(survey.top)
-    if not pictures.total():
+    if not pictures:
         return DataError(f"there are no pictures in it; it holds {_census(survey)}", where=where, hint=hint)
     odd = find_odd_names(survey)
     if odd:
@@ -332,13 +340,18 @@ def _nothing(survey: Survey) -> DataError:
             "Rename or move one of them, or write a list of `image;label` lines (train.txt)."
         )
         return DataError(first, where=where, hint=f"{way_out}\n{hint}")
-    if not any(folder.documents or len(folder.pictures) > pictures[path] for path, folder in survey.folders.items()):
-        what = f"holds {pictures.total():,} pictures and no labels: no masks of the pictures' names, no lists, no " \
+    if not any(_may_label(folder) for folder in survey.folders.values()):
+        what = f"holds {pictures:,} pictures and no labels: no masks of the pictures' names, no lists, no " \
                "JSON, XML or text files"  # fmt: skip
         return DataError(what, where=where, hint=hint)
     return DataError(
         f"no layout of labelled pictures is recognised; it holds {_census(survey)}", where=where, hint=hint
     )
+
+
+def _may_label(folder: Folder) -> bool:
+    """Whether there is a file that could be a label: no picture, nor a word about the data set."""
+    return len(folder.pictures) > folder.images or any(not _NOTE.match(name) for name in folder.documents)
 
 
 def _census(survey: Survey) -> str:
@@ -348,13 +361,9 @@ def _census(survey: Survey) -> str:
     lines = []
     for path in largest[:_SHOWN]:
         folder = survey.folders[path]
-        kinds = Counter(os.path.splitext(name)[1].lower() for name in (*folder.pictures, *folder.documents))
+        kinds = Counter(suffix_of(name) for name in (*folder.pictures, *folder.documents))
         parts = [f"{count:,} {kind}" for kind, count in kinds.most_common(4)]
         parts += [f"{folder.others:,} other files"] if folder.others else []
         lines.append(f"{folder_name(path or '.')}: {', '.join(parts)}")
     more = f"; and {len(largest) - _SHOWN:,} more folders" if len(largest) > _SHOWN else ""
     return ("; ".join(lines) or "no files") + more
-
-
-def _pictures(names: Iterable[str]) -> int:
-    return sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names)

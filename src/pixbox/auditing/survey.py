@@ -36,12 +36,14 @@ class Folder:
     Attributes:
         path: below the top, with ``/``; empty for the top itself.
         pictures: names of pictures and masks (what ``FILES`` says), sorted.
+        images: how many of them may be pictures.
         documents: names of texts, tables, JSON, XML and YAML files, sorted.
         others: how many other files there are.
     """
 
     path: str
     pictures: tuple[str, ...]
+    images: int
     documents: tuple[str, ...]
     others: int
 
@@ -58,10 +60,12 @@ class Survey:
         self.top = Path(os.path.abspath(top))
         self.folders: dict[str, Folder] = {}
         for place, names, files in _walk(self.top):
-            suffixes = [(name, os.path.splitext(name)[1].lower()) for name in sorted(files)]
+            suffixes = [(name, suffix_of(name)) for name in sorted(files)]
             pictures = tuple(name for name, suffix in suffixes if suffix in FILES)
+            images = sum(suffix in IMAGE_SUFFIXES for _, suffix in suffixes)
             documents = tuple(name for name, suffix in suffixes if suffix in _DOCUMENTS)
-            self.folders[place] = Folder(place, pictures, documents, len(files) - len(pictures) - len(documents))
+            others = len(files) - len(pictures) - len(documents)
+            self.folders[place] = Folder(place, pictures, images, documents, others)
             names.sort()
 
     @cached_property
@@ -79,7 +83,7 @@ class Survey:
         """Stem of a picture or mask file -> the folders in which there is one."""
         found: dict[str, list[str]] = {}
         for folder in self.folders.values():
-            for stem in {os.path.splitext(name)[0] for name in folder.pictures}:
+            for stem in {stem_of(name) for name in folder.pictures}:
                 found.setdefault(stem, []).append(folder.path)
         return {stem: tuple(folders) for stem, folders in found.items()}
 
@@ -113,6 +117,16 @@ def _walk(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         inner = os.path.relpath(place, top).replace(os.sep, "/")
         yield ("" if inner == "." else inner), folders, [name for name in files if not name.startswith(".")]
+
+
+def suffix_of(name: str) -> str:
+    """``.jpg`` of ``a.JPG``; of names alone, for which this is many times as fast as ``os.path.splitext``."""
+    return f".{name.rpartition('.')[2]}".lower() if "." in name[1:] else ""
+
+
+def stem_of(name: str) -> str:
+    """``a`` of ``a.JPG``."""
+    return name.rpartition(".")[0] if "." in name[1:] else name
 
 
 def split_of(name: str) -> tuple[SplitName | None, str]:
