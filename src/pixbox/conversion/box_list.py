@@ -61,6 +61,6 @@ def check_place(out: Path, labels: LabelMap, records: Sequence[Record]) -> None:
                        hint="Write the list into another folder, or remove the file.")  # fmt: skip
     outside = [record for record in records if listed_name(record, out).startswith("../")]
     if outside:
-        root = Path(str(outside[0].image)[: -len(outside[0].id + outside[0].image.suffix)])
-        raise DataError(f"the pictures do not lie below {os.path.abspath(out.parent)}, which their names are relative to",
-                        where=str(outside[0].image), hint=f"Write the list there: --out {root / out.name}")  # fmt: skip
+        root = str(outside[0].image)[: -len(outside[0].id + outside[0].image.suffix)]
+        what = f"names are relative to {os.path.abspath(out.parent)}, and the pictures do not lie below it"
+        raise DataError(what, where=str(outside[0].image), hint=f"Write the list there: --out {root}{out.name}")
