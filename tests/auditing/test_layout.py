@@ -207,6 +207,13 @@ def test_two_folders_of_photos_are_no_pictures_and_masks(tmp_path: Path) -> None
     assert about("layout", layout).confidence < 0.7
 
 
+def test_a_copy_of_the_pictures_is_no_folder_of_masks(tmp_path: Path) -> None:
+    trees.write_coco(tmp_path)
+    shutil.copytree(tmp_path / "train", tmp_path / "images" / "train")
+    shutil.copytree(tmp_path / "val", tmp_path / "images" / "val")
+    assert infer_layout(tmp_path).data.format == "coco"
+
+
 def test_masks_are_preferred_to_outlines_of_the_same_pictures_and_both_are_named(tmp_path: Path) -> None:
     trees.write_labelme(tmp_path / "images")
     trees.write_pairs(tmp_path)

@@ -26,6 +26,7 @@ _GROUPS = 24
 _OPENED = 3
 _LARGEST_OPENED = 64 << 20
 _UNTOLD = 0.3
+_OTHER_LOOK = 0.1
 # Neighbouring pixels of one region differ by no more, also in a JPEG.
 _FLAT = 6
 _FEW_VALUES = 32
@@ -119,7 +120,8 @@ def mask_evidence(survey: Survey, group: PairGroup) -> float:
     lossy = {".jpg", ".jpeg"}
     kind = (image_kinds <= lossy and not label_kinds & lossy) - (label_kinds <= lossy and not image_kinds & lossy)
     evidence = label_look - image_look + 0.5 * _name_evidence(pair) + 0.25 * kind
-    is_mask = label_look >= 0.5 or _name_evidence(pair) > 0
+    # Two copies of the pictures are no pictures and masks, whatever the first folder is called.
+    is_mask = label_look > image_look + _OTHER_LOOK or name_hint(f"{_differing(pair)[1]}/{pair.end}") > 0
     return evidence if is_mask else min(evidence, 0.0)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixbox.auditing.candidates import LAYOUTS, Candidate, LayoutKind, find_candidates, folder_name, pictures_beside
-from pixbox.auditing.folder_pairs import find_odd_names
+from pixbox.auditing.folder_pairs import find_odd_names, is_aside
 from pixbox.auditing.result import Guess
 from pixbox.auditing.survey import Folder, Survey, joined, suffix_of
 from pixbox.config import DataConfig, FolderPair, Task
@@ -26,7 +26,6 @@ _SHOWN = 6
 _SHOWN_RIVALS = 2
 _MOST_CONFIDENCE = 0.99
 _RIVAL = 0.8
-_WEAKER = 0.5
 _OTHER_SET = 0.25
 _NOTE = re.compile(r"readme|licen[cs]e|about|citation|notes|requirements|changelog", re.IGNORECASE)
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -193,16 +192,15 @@ def _root(survey: Survey, candidate: Candidate) -> str:
 
 
 def _is_rival(rival: Candidate, best: _Proven) -> bool:
-    """Whether a candidate takes other labels, for as many pictures, and as much speaks for it."""
+    """Whether a candidate takes other labels, for as many pictures."""
     if rival is best.candidate or rival.format == "imagefolder" or rival.most < best.score - _TIE:
-        return False
-    is_same_format = rival.format == best.candidate.format
-    if is_same_format and rival.evidence < best.candidate.evidence - _WEAKER:
         return False
     places, folders = _label_places(rival), best.label_folders
     if not places:
-        return not is_same_format
-    return not any({place, os.path.dirname(place)} & folders or _is_above(place, folders) for place in places)
+        return rival.format != best.candidate.format
+    return not any(
+        is_aside(place) or {place, os.path.dirname(place)} & folders or _is_above(place, folders) for place in places
+    )
 
 
 def _label_places(candidate: Candidate) -> set[str]:
