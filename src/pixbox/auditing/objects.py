@@ -156,7 +156,7 @@ def _check_box(record: Record, shapes: Shapes, shape: Shape, image_hw: tuple[int
         findings.add("inverted-box", where, f"{text}: x2 or y2 is less than x1 or y1",
                      "Swap the corners, or remove the object.", id=record.id, **details)  # fmt: skip
     elif x2 == x1 or y2 == y1:
-        findings.add("empty-box", where, f"{text}: no area", "It is dropped in training.", id=record.id, **details)
+        findings.add("empty-box", where, f"{text}: no area", "Remove it, or draw it anew.", id=record.id, **details)
     elif min(x2, width) <= max(x1, 0) or min(y2, height) <= max(y1, 0):
         findings.add("outside-box", where, f"{text} lies wholly outside its picture ({width} x {height})",
                      "It is dropped in training.", id=record.id, **details)  # fmt: skip

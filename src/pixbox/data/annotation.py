@@ -90,7 +90,8 @@ def paint(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> NDArray
 def to_boxes(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> Boxes:
     """The boxes of a picture, clipped to it. Boxes without area, NaN and inverted ones are left out.
 
-    Ignored names and crowds become `difficult`: they count neither as found nor as missed.
+    Crowds become `difficult`: they count neither as found nor as missed. An object of an ignored name becomes
+    one difficult box of every class, because whatever is found there must not count as wrong.
 
     Raises:
         DataError: class names that the label map does not have.
@@ -105,9 +106,10 @@ def to_boxes(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> Boxe
         box = (max(0.0, x1 * scale_x), max(0.0, y1 * scale_y),
                min(float(width), x2 * scale_x), min(float(height), y2 * scale_y))  # fmt: skip
         if all(map(isfinite, shape.box_xyxy)) and box[2] > box[0] and box[3] > box[1]:
-            kept.append(box)
-            classes.append(0 if index == IGNORE else index)
-            difficult.append(shape.difficult or shape.crowd or index == IGNORE)
+            of_classes = range(len(labels)) if index == IGNORE else (index,)
+            kept += [box] * len(of_classes)
+            classes += of_classes
+            difficult += [shape.difficult or shape.crowd or index == IGNORE] * len(of_classes)
     xyxy = np.array(kept, dtype=np.float32).reshape(-1, 4)
     return Boxes(xyxy, np.array(classes, dtype=np.int64), np.array(difficult, dtype=np.bool_))
 
