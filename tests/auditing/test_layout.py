@@ -214,6 +214,14 @@ def test_a_copy_of_the_pictures_is_no_folder_of_masks(tmp_path: Path) -> None:
     assert infer_layout(tmp_path).data.format == "coco"
 
 
+def test_masks_are_preferred_to_classes_by_folder(tmp_path: Path) -> None:
+    trees.write_pairs(tmp_path, image_file="one/{}.png", mask_file="two/{}.png")
+    for scene in trees.draw_scenes(8):
+        (tmp_path / "three").mkdir(exist_ok=True)
+        Image.fromarray(scene.picture).save(tmp_path / "three" / f"other_{scene.name}.png")
+    assert infer_layout(tmp_path).data.train == FolderPair(images="one", masks="two")
+
+
 def test_masks_are_preferred_to_outlines_of_the_same_pictures_and_both_are_named(tmp_path: Path) -> None:
     trees.write_labelme(tmp_path / "images")
     trees.write_pairs(tmp_path)
@@ -255,6 +263,12 @@ def test_lists_may_be_relative_to_the_folder_that_holds_the_set(tmp_path: Path) 
     layout = infer_layout(tmp_path / "road")
     assert (layout.data.root, layout.data.train) == (str(tmp_path), "road/train.txt")
     assert listed(layout) == (6, 2)
+
+
+def test_a_list_of_a_few_examples_does_not_stand_for_the_set(tmp_path: Path) -> None:
+    trees.write_pairs(tmp_path, 40)
+    (tmp_path / "examples.txt").write_text("images/scene_003.jpg masks/scene_003.png\n")
+    assert infer_layout(tmp_path).data.format == "folders"
 
 
 def test_lists_of_another_machine_are_passed_over(tmp_path: Path) -> None:

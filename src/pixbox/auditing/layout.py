@@ -22,10 +22,13 @@ from pixbox.sample import MapSegment, Record, Shapes
 VAL_FRACTION = 0.2
 # Two layouts whose shares differ by less explain the folder equally well.
 _TIE = 0.1
+# A layout that explains more is taken, though folders of classes explain all.
+_ENOUGH = 0.3
 _SHOWN = 6
 _SHOWN_RIVALS = 2
 _MOST_CONFIDENCE = 0.99
 _RIVAL = 0.8
+_LEAST_LISTED = 10
 _OTHER_SET = 0.25
 _NOTE = re.compile(r"readme|licen[cs]e|about|citation|notes|requirements|changelog", re.IGNORECASE)
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -73,7 +76,10 @@ class _Proven:
     @property
     def score(self) -> float:
         """The share that counts: of the listed pictures where lists choose, else of all."""
-        return self.usable / max(1, self.listed if self.candidate.is_listed else max(self.listed, self.beside))
+        if not self.candidate.is_listed:
+            return self.usable / max(self.listed, self.beside)
+        # Pascal VOC lists a sixth of its pictures for segmentation; a list of a few is one of examples.
+        return self.usable / self.listed * min(1.0, _LEAST_LISTED * self.usable / max(self.usable, self.beside))
 
 
 def infer_layout(folder: Path) -> Layout:
@@ -90,7 +96,7 @@ def infer_layout(folder: Path) -> Layout:
         what = "this is a file, not a folder" if top.exists() else "no such folder"
         raise DataError(what, where=str(folder), hint="Name the folder that holds the pictures and their labels.")
     survey = Survey(top)
-    candidates = sorted(_ranked(survey), key=lambda item: (-round(item[2].most, 1), item[0], -item[2].evidence))
+    candidates = _ranked(survey)
     best = _best(survey, candidates)
     if best is None:
         raise _nothing(survey)
@@ -112,26 +118,31 @@ def infer_layout(folder: Path) -> Layout:
 _Ranked = tuple[int, LayoutKind, Candidate]
 
 
-def _ranked(survey: Survey) -> Iterable[_Ranked]:
-    return ((LAYOUTS.index(kind), kind, candidate) for kind, candidate in find_candidates(survey))
+def _ranked(survey: Survey) -> list[_Ranked]:
+    """All candidates, the most promising first. Any folder of folders is one of classes, if nothing else."""
+    found = [(LAYOUTS.index(kind), kind, candidate) for kind, candidate in find_candidates(survey)]
+    return sorted(
+        found, key=lambda item: (_is_last(item[2]), -round(item[2].most, 1), item[0], -item[2].evidence, -item[2].most)
+    )
+
+
+def _is_last(candidate: Candidate) -> bool:
+    return candidate.format == "imagefolder"
 
 
 def _best(survey: Survey, candidates: Sequence[_Ranked]) -> _Proven | None:
     """The candidate that explains most of the folder; of those that explain about as much, the most specific.
 
-    Candidates come with the most promising first; one that cannot win is not listed, which may cost minutes.
+    One that cannot win is not listed: that may cost minutes.
     """
     proven: list[_Proven] = []
     for rank, kind, candidate in candidates:
         best = _winner(proven)
         if best is not None:
             can_beat = candidate.most > best.score + _TIE
-            can_tie = candidate.most > best.score - _TIE and (rank, -candidate.evidence) < (
-                best.rank,
-                -best.candidate.evidence,
-            )
-            # Any folder of folders is one of classes, if nothing else.
-            if candidate.format == "imagefolder" or not (can_beat or can_tie):
+            is_better = (rank, -candidate.evidence) < (best.rank, -best.candidate.evidence)
+            can_tie = candidate.most > best.score - _TIE and is_better
+            if not (can_beat or can_tie) or (_is_last(candidate) and best.score > _ENOUGH):
                 continue
         found = _prove(survey, rank, kind, candidate)
         if found is not None:
@@ -193,7 +204,7 @@ def _root(survey: Survey, candidate: Candidate) -> str:
 
 def _is_rival(rival: Candidate, best: _Proven) -> bool:
     """Whether a candidate takes other labels, for as many pictures."""
-    if rival is best.candidate or rival.format == "imagefolder" or rival.most < best.score - _TIE:
+    if rival is best.candidate or _is_last(rival) or rival.most < best.score - _TIE:
         return False
     places, folders = _label_places(rival), best.label_folders
     if not places:
@@ -222,7 +233,7 @@ def _check_single(survey: Survey, best: _Proven, candidates: Sequence[_Ranked]) 
     sets = {best.candidate.root: best}
     for rank, kind, candidate in candidates:
         is_apart = not any(f"{a}/".startswith(f"{b}/") or b in ("", "..") for a, b in _both_ways(candidate.root, sets))
-        if is_apart and candidate.format != "imagefolder":
+        if is_apart and not _is_last(candidate):
             found = _prove(survey, rank, kind, candidate)
             if found is not None and found.usable >= _OTHER_SET * best.usable:
                 sets[candidate.root] = found
