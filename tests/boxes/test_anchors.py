@@ -41,6 +41,12 @@ def test_levels_follow_each_other_and_a_cell_that_is_begun_counts() -> None:
     assert boxes[6:].tolist() == [[5, 5, 11, 11], [21, 5, 27, 11]]
 
 
+def test_lengths_of_the_levels_are_cells_times_shapes() -> None:
+    # 257 pixels begin 33, 17, 9 and 5 cells, 100 pixels 13, 7, 4 and 2; three shapes at each.
+    assert compact_anchors().level_lengths((257, 100)) == [33 * 13 * 3, 17 * 7 * 3, 9 * 4 * 3, 5 * 2 * 3]
+    assert sum(compact_anchors().level_lengths((257, 100))) == len(grid(compact_anchors(), (257, 100)))
+
+
 def test_anchors_of_a_mirrored_picture_are_the_mirrored_anchors() -> None:
     boxes = grid(compact_anchors(), (64, 128))
     mirrored = torch.stack((128 - boxes[:, 2], boxes[:, 1], 128 - boxes[:, 0], boxes[:, 3]), dim=1)

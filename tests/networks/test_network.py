@@ -53,7 +53,7 @@ def test_least_size_is_two_strides_unless_given() -> None:
 
 def test_normalisation_travels_with_the_state() -> None:
     source = SegmentationNetwork(Echo(), stride=1, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    target = SegmentationNetwork(Echo(), stride=1)
+    target = SegmentationNetwork(Echo(), stride=1, mean=(0, 0, 0), std=(1, 1, 1))
     target.load_state_dict(source.state_dict())
     torch.testing.assert_close(target.mean.flatten(), torch.tensor([25.5, 51.0, 76.5]))
 

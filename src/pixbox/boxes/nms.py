@@ -105,7 +105,7 @@ def suppress_overlaps(
         # Torchvision tells groups apart by moving them along the diagonal. That loses no digits in float64 with
         # groups without gaps, and separates them if no coordinate is negative.
         boxes = boxes_xyxy.double()
-        stays: Tensor = batched_nms(boxes - boxes.min(), scores, groups, threshold)
+        stays: Tensor = batched_nms(boxes - boxes.min(), scores.double(), groups, threshold)
     else:
         stays = _suppress_by_smaller_area(boxes_xyxy, scores, groups, threshold)
     stays = stays.sort().values

@@ -68,8 +68,8 @@ class Network(nn.Module):
         self.pretrained_name = pretrained_name
         self.freeze_bn = freeze_bn
         self.freeze_encoder = freeze_encoder
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1) * 255)
         accept_single_values(body)
         self.body = body
         if freeze_encoder:
