@@ -37,6 +37,7 @@ from pixbox.auditing.tones import (
     pack,
     show_tone,
     spacing,
+    widest_tolerance,
 )
 from pixbox.data.findings import Findings
 from pixbox.data.formats.voc import voc_color
@@ -63,7 +64,7 @@ _MOST_PAIRS = 1 << 16
 # Colours of one kind of file are those of another if they cover so much of its pixels.
 _SAME = 0.99
 _BEYOND = 0.001
-_TOO_MUCH_UNEXPLAINED = 0.2
+_TOO_MUCH_UNEXPLAINED = 0.4
 # A mask with more tones that are no labels, or with less of its pixels near a label, is no mask of this set.
 _MOST_LOOSE = 128
 _LEAST_EXPLAINED = 0.6
@@ -332,17 +333,17 @@ class _Sorting:
         tones, counts = count_tones(facts, self.form)
         seen = sort_tones(tones, counts, ~np.isin(tones, self.found), self.form)
         verdict = judge_mask(record, seen, self.gap)
-        away, index = nearest(as_points(tones, self.form), self.points)
         self.masks += 1
-        if len(seen.loose) > _MOST_LOOSE and (
-            verdict == "labels" or counts[away < self.gap / 2].sum() < _LEAST_EXPLAINED * seen.total
-        ):
+        if verdict == "labels" and len(seen.loose) <= _MOST_LOOSE:
+            self.pixels += seen.total
+            self._see(record, tones, counts)
+            return
+        away, index = nearest(as_points(tones, self.form), self.points)
+        is_explained = counts[away < self.gap / 2].sum() >= _LEAST_EXPLAINED * seen.total
+        if len(seen.loose) > _MOST_LOOSE and (verdict == "labels" or not is_explained):
             self._tell_strange(record, len(seen.loose))
             return
         self.pixels += seen.total
-        if verdict == "labels":
-            self._see(record, tones, counts)
-            return
         is_close = away <= min(self.gap / 2, SHIFT)
         per_label = np.bincount(index[is_close], weights=counts[is_close], minlength=len(self.found)).astype(np.int64)
         is_there = per_label >= LEAST_SOLID_PIXELS
@@ -388,18 +389,18 @@ def _conclude(
     form = reading.form
     tolerance, beyond = _choose_tolerance(sorting)
     rare = _find_rare(sorting, listed)
-    kept = {tone: seen.pixels for tone, seen in sorted(sorting.sightings.items()) if tone not in rare}
-    is_strange = _tell_no_labels(survey, census, sorting, len(kept), beyond)
+    strays = set(rare)
+    kept = {tone: seen.pixels for tone, seen in sorted(sorting.sightings.items()) if tone not in strays}
+    is_strange = _tell_no_labels(survey, census, sorting, kept, listed, beyond)
     decisions: list[str] = []
     if is_strange:
-        kept = _most_frequent(sorting, census, listed)
-        rare = []
+        kept, rare, tolerance = _most_frequent(sorting, census, listed), [], 0
         decisions.append(f"Only the {len(kept)} most frequent {many(form)} are classes; all others are ignored.")
     else:
         decisions += _tell_rare(sorting, rare)
-    if tolerance and not is_strange:
+    if tolerance:
         kept, moved = _round_colors(kept, listed, sorting)
-        tolerance = min(tolerance + moved, _widest(sorting.gap))
+        tolerance = min(tolerance + moved, widest_tolerance(sorting.gap))
     facts = Labels(form, kept, survey.has_voc_palette, survey.are_apart, "colour" in reading.kinds)
     naming = name_labels(facts, table, listed)
     ignore = (*naming.ignore, *(as_source(tone, form) for tone in rare))
@@ -448,35 +449,48 @@ def _tell_rare(sorting: _Sorting, rare: Sequence[int]) -> list[str]:
     if total >= _ENOUGH_MASKS and 0 < sorting.lossy_masks < RARE * total:
         for record, count in sorting.first_lossy:
             what = f"{count:,} {many(form)} near the labels that hardly any other mask has: traces of saving with loss"
-            sorting.findings.add("rare-value", str(record.annotation), what, "Save it again as PNG.", id=record.id)
+            sorting.findings.add("rare-value", str(record.annotation), what, "Make it again as PNG.", id=record.id)
     return decisions
 
 
-def _tell_no_labels(survey: _Survey, census: Census, sorting: _Sorting, labels: int, beyond: float) -> bool:
+def _tell_no_labels(
+    survey: _Survey, census: Census, sorting: _Sorting, kept: Mapping[int, int], listed: Tones, beyond: float
+) -> bool:
     """Say so if the files are probably no masks, or masks that were spoiled. Gives whether labels cannot be told."""
-    form, masks = sorting.form, sorting.masks
-    unexplained = beyond + sorting.soft_pixels / max(1, sorting.pixels)
+    form, masks, findings = many(sorting.form), sorting.masks, sorting.findings
+    what = _why_no_labels(census, sorting, kept, listed, beyond)
+    if what:
+        hint = "Name the folder of the masks; or, if these number objects, give each object its class."
+        findings.add("not-labels", "", f"{what}: probably photographs, depth maps or numbers of objects", hint)
+        return True
+    findings.extend(sorting.strange_findings)
+    if len(kept) == 1:
+        what = f"all {masks:,} masks hold nothing but {show_tone(next(iter(kept)), sorting.form)}"
+        findings.add("not-labels", "", what, "Name the folder of the masks; from these nothing can be learnt.")
+    elif sorting.form == "values" and 2 * survey.jpegs > masks and sorting.gap <= _CLOSE:
+        what = f"{survey.jpegs:,} of {masks:,} masks are JPEG files, with {form} only {sorting.gap:.0f} apart"
+        hint = "JPEG does not keep such differences: edges become other classes. Make the masks again as PNG."
+        findings.add("not-labels", "", what, hint)
+    return False
+
+
+def _why_no_labels(census: Census, sorting: _Sorting, kept: Mapping[int, int], listed: Tones, beyond: float) -> str:
+    """What speaks against labels; empty if nothing does."""
+    form, masks = many(sorting.form), sorting.masks
+    labels = len(kept.keys() | set(listed.tolist()))
     once = sum(seen.masks == 1 for seen in sorting.sightings.values())
-    hint = "Name the folder of the masks; or, if these number objects, give each object its class."
+    unexplained = beyond + sorting.soft_pixels / max(1, sorting.pixels)
     if 2 * sorting.strange_masks > masks:
-        what = f"{sorting.strange_masks:,} of {masks:,} masks hold more than {_MOST_LOOSE} {many(form)} that fill no region"
-    elif labels > MAX_CLASSES or sorting.overflows:
-        what = f"the masks hold {labels:,} different {many(form)}; there can be {MAX_CLASSES} classes"
-    elif form == "values" and labels > CROWDED and 2 * census.crowded > masks:
-        what = f"{census.crowded:,} of {masks:,} masks hold more than {CROWDED} different values each"
-    elif masks > 2 and labels > CROWDED / 2 and once > _MOSTLY_ONCE * len(sorting.sightings):
-        what = f"{once:,} of {len(sorting.sightings):,} different {many(form)} are in one mask only"
-    elif unexplained > _TOO_MUCH_UNEXPLAINED:
-        what = f"{unexplained:.0%} of the pixels have {many(form)} that no label explains"
-    else:
-        sorting.findings.extend(sorting.strange_findings)
-        if form == "values" and 2 * survey.jpegs > masks and sorting.gap <= _CLOSE:
-            what = f"{survey.jpegs:,} of {masks:,} masks are JPEG files, with labels only {sorting.gap:.0f} apart"
-            hint = "JPEG does not keep such differences: edges become other classes. Make the masks again as PNG."
-            sorting.findings.add("not-labels", "", what, hint)
-        return False
-    sorting.findings.add("not-labels", "", f"{what}: probably photographs, depth maps or numbers of objects", hint)
-    return True
+        return f"{sorting.strange_masks:,} of {masks:,} masks hold more than {_MOST_LOOSE} {form} that fill no region"
+    if labels > MAX_CLASSES or sorting.overflows:
+        return f"the masks hold {labels:,} different {form}; there can be {MAX_CLASSES} classes"
+    if sorting.form == "values" and labels > CROWDED and 2 * census.crowded > masks:
+        return f"{census.crowded:,} of {masks:,} masks hold more than {CROWDED} different values each"
+    if not kept or (masks > 2 and labels > CROWDED / 2 and once > _MOSTLY_ONCE * len(sorting.sightings)):
+        return f"{once:,} of {len(sorting.sightings):,} different {form} are in one mask only"
+    if unexplained > _TOO_MUCH_UNEXPLAINED:
+        return f"{unexplained:.0%} of the pixels have {form} that no label explains"
+    return ""
 
 
 def _most_frequent(sorting: _Sorting, census: Census, listed: Tones) -> dict[int, int]:
@@ -489,17 +503,12 @@ def _most_frequent(sorting: _Sorting, census: Census, listed: Tones) -> dict[int
     return {tone: pixels[tone] for tone in sorted((*others, *(pixels.keys() & named)))}
 
 
-def _widest(gap: float) -> int:
-    """The largest tolerance under which the nearest two labels do not meet."""
-    return min(127, ceil(gap / 2) - 1) if np.isfinite(gap) else 127
-
-
 def _choose_tolerance(sorting: _Sorting) -> tuple[int, float]:
     """The smallest tolerance that leaves out hardly a pixel; and the share of all pixels that it leaves out."""
     if not sorting.lossy_masks:
         return 0, 0.0
     beyond = (sorting.distances.sum() - np.cumsum(sorting.distances)) / sorting.pixels
-    tolerance = min(int(np.argmax(beyond <= _BEYOND)), _widest(sorting.gap))
+    tolerance = min(int(np.argmax(beyond <= _BEYOND)), widest_tolerance(sorting.gap))
     return tolerance, float(beyond[tolerance])
 
 
@@ -523,19 +532,19 @@ def _round_colors(kept: Mapping[int, int], listed: Tones, sorting: _Sorting) -> 
 
 
 def _describe_noise(sorting: _Sorting, tolerance: int, beyond: float) -> list[str]:
-    form, masks = sorting.form, sorting.masks
+    tones, masks = many(sorting.form), sorting.masks
     said = []
     if sorting.lossy_masks:
         said.append(
-            f"{sorting.lossy_masks:,} of {masks:,} masks were saved with loss: {many(form)} up to {tolerance} from a label"
+            f"{sorting.lossy_masks:,} of {masks:,} masks were saved with loss: {tones} up to {tolerance} from a label"
             f" count as it (`tolerance: {tolerance}`); {beyond:.2%} of the pixels are farther off and ignored"
             " (`unknown: ignore`)."
         )
     if sorting.soft_masks:
         share = sorting.soft_pixels / sorting.pixels
         said.append(
-            f"{sorting.soft_masks:,} of {masks:,} masks have mixed {many(form)} at edges, {share:.2%} of all pixels; they are"
-            " ignored (`unknown: ignore`)."
+            f"{sorting.soft_masks:,} of {masks:,} masks have mixed {tones} at edges, {share:.2%} of all pixels; they"
+            " are ignored (`unknown: ignore`)."
         )
     return said
 

@@ -22,6 +22,7 @@ from pixbox.auditing.tones import (
     show_tone,
     spacing,
     tones_of,
+    widest_tolerance,
 )
 from pixbox.data.annotation import same_proportions, size_text
 from pixbox.data.findings import Finding
@@ -126,21 +127,26 @@ def _tell_unknown(record: Record, facts: MaskFacts, labels: LabelMap, loose: NDA
     if len(unknown) > 1:
         text += f" and {len(unknown) - 1:,} more ({counts.sum():,} pixels in all)"
     text += f", nearest: {names[near]} ({show_tone(int(listed[near]), form)}), distance {away[0]:.0f}"
-    reach = int(np.ceil(away.max()))
+    hint = "Add it to the classes, list it under `ignore`, or set `unknown: ignore`."
     if verdict == "lossy":
         text += "; these are traces of saving with loss (JPEG)"
-        hint = f"Set `tolerance: {min(reach, 127)}`" + (" and `unknown: ignore`." if reach > 127 else ".")
-        if reach >= spacing(targets) / 2:
-            reach = max(1, int(np.ceil(spacing(targets) / 2)) - 1)
-            hint = f"Set `tolerance: {min(reach, 127)}` and `unknown: ignore` for what is between two classes."
-    else:
-        hint = "Add it to the classes, list it under `ignore`, or set `unknown: ignore`."
+        hint = _tolerance_hint(float(away.max()), spacing(targets), labels)
     details = {
         "value": _plain(int(unknown[0]), form), "count": int(counts[0]), "nearest": names[near],
         "distance": round(float(away[0]), 1), "values": [_plain(int(tone), form) for tone in unknown[:_LISTED]],
         "pixels": int(counts.sum()), **_rc(place),
     }  # fmt: skip
     return Finding("unknown-value", str(record.annotation), text, hint, record.id, details=details)
+
+
+def _tolerance_hint(reach: float, gap: float, labels: LabelMap) -> str:
+    """Which tolerance covers noise that reaches so far, where labels are ``gap`` apart."""
+    widest = widest_tolerance(gap)
+    needed = min(int(np.ceil(reach)), widest)
+    setting = f"Set `tolerance: {needed}`" if needed > labels.tolerance else "Set `unknown: ignore`"
+    if needed <= labels.tolerance or reach <= widest:
+        return f"{setting}, or make the mask again as PNG."
+    return f"{setting} and `unknown: ignore` for what lies between two classes, or make the mask again as PNG."
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +207,8 @@ def tell_soft_edges(record: Record, seen: SortedTones) -> Finding:
     middle = int(seen.loose[int(np.argmin(np.abs(along - 0.5)))])
     place = _first_place(record, middle, form)
     what = (
-        f"{len(seen.loose):,} mixed {many(form)} between two labels on {seen.counts.sum() / seen.total:.1%} of the pixels,"
-        f" such as {show_tone(middle, form)}{_at(place)}: the mask was resized smoothly or drawn with antialiasing"
+        f"{len(seen.loose):,} mixed {many(form)} between two labels on {seen.counts.sum() / seen.total:.1%} of the"
+        f" pixels, such as {show_tone(middle, form)}{_at(place)}: the mask was resized smoothly or drawn with antialiasing"
     )
     hint = "Make it again with nearest-neighbour resizing and without antialiasing, or set `unknown: ignore`."
     details = {"value": _plain(middle, form), "values": len(seen.loose), "count": int(seen.counts.sum()), **_rc(place)}
@@ -248,7 +254,7 @@ def _tell_lossy(record: Record, facts: MaskFacts, labels: LabelMap, classes: NDA
         return []
     total = facts.counts.sum()
     share = facts.counts[is_near].sum() / total
-    what = f"{int(is_near.sum()):,} {many(form)} are not listed but near one that is: {share:.1%} of the pixels count as it"
+    what = f"{int(is_near.sum()):,} {many(form)} are near a listed one and count as it: {share:.1%} of the pixels"
     beyond = facts.counts[~np.isin(tones, listed) & (classes == IGNORE)].sum() / total
     if beyond:
         what += f"; {beyond:.1%} are too far off, mostly at edges, and are ignored"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil, isfinite
 from typing import Any, Literal
 
 import cv2
@@ -230,7 +231,8 @@ def _look_at(
     files: Sequence[int], form: Form, read: Callable[[int], RawMask], ripple: int
 ) -> tuple[Tones, NDArray[np.int64], NDArray[np.int64]]:
     """The tones of these masks; how many pixels of each lie among their like, and how many there are."""
-    seen: list[tuple[Tones, NDArray[np.int64], NDArray[np.int64]]] = []
+    none = np.zeros(0, dtype=np.int64)
+    parts = [(none, none, none)]
     for file in files:
         try:
             tones = tones_of(read(file), form)
@@ -239,18 +241,26 @@ def _look_at(
         solid, flat = _is_solid(tones, form, ripple).ravel().astype(np.int64), tones.ravel()
         # Neighbours are mostly equal: sorting the runs instead of the pixels is ten times as fast.
         starts = np.flatnonzero(np.diff(flat, prepend=-1))
-        lengths = np.diff(starts, append=len(flat))
-        seen.append((flat[starts], np.add.reduceat(solid, starts), lengths))
-    if not seen:
-        return (np.zeros(0, dtype=np.int64),) * 3
-    tones, inverse = np.unique(np.concatenate([runs for runs, _, _ in seen]), return_inverse=True)
-    sums = [np.bincount(inverse, weights=np.concatenate([part[i] for part in seen])) for i in (1, 2)]
-    return tones, sums[0].astype(np.int64), sums[1].astype(np.int64)
+        parts.append(_add_up(flat[starts], np.add.reduceat(solid, starts), np.diff(starts, append=len(flat))))
+    tones, solid, pixels = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return _add_up(tones, solid, pixels)
+
+
+def _add_up(
+    tones: Tones, solid: NDArray[np.int64], pixels: NDArray[np.int64]
+) -> tuple[Tones, NDArray[np.int64], NDArray[np.int64]]:
+    """Each tone once, ascending, with its sums."""
+    distinct, inverse = np.unique(tones, return_inverse=True)
+    sums = [np.bincount(inverse, weights=counts, minlength=len(distinct)) for counts in (solid, pixels)]
+    return distinct, sums[0].astype(np.int64), sums[1].astype(np.int64)
 
 
 def _is_solid(tones: Tones, form: Form, ripple: int) -> NDArray[np.bool_]:
     """Which pixels differ from none of their eight neighbours by more than ``ripple`` in any channel."""
-    planes = as_points(tones.ravel(), form).astype(np.float32).reshape(*tones.shape, -1)
+    if form == "values":
+        planes = tones.astype(np.uint16)[:, :, None]
+    else:
+        planes = np.stack([tones >> 16, tones >> 8 & 255, tones & 255], axis=2).astype(np.uint8)
     square = np.ones((3, 3), dtype=np.uint8)
     spread = cv2.dilate(planes, square) - cv2.erode(planes, square)
     return np.asarray((spread.reshape(*tones.shape, -1) <= ripple).all(axis=2))
@@ -318,6 +328,11 @@ def spacing(labels: Points) -> float:
     return float(np.min(distances))
 
 
+def widest_tolerance(gap: float) -> int:
+    """The largest tolerance of a label map under which labels that are ``gap`` apart do not meet."""
+    return min(127, max(0, ceil(gap / 2) - 1)) if isfinite(gap) else 127
+
+
 def judge(loose: Points, counts: NDArray[np.int64], present: Points, gap: float, *, is_jpeg: bool) -> Verdict:
     """What the tones of one mask that are no labels come from.
 
@@ -329,7 +344,8 @@ def judge(loose: Points, counts: NDArray[np.int64], present: Points, gap: float,
         present: (L, D) the labels that the mask holds, most frequent first.
         gap: ``spacing`` of all labels.
     """
-    if not len(loose) or not len(present):
+    # Between labels that are next to each other, as class indices are, there is no room for noise.
+    if not len(loose) or not len(present) or gap <= 2 * _HARDLY_OFF:
         return "labels"
     kept = np.argsort(-counts, kind="stable")[:_JUDGED]
     loose, counts, present = loose[kept], counts[kept], present[:_JUDGED_LABELS]
@@ -338,11 +354,14 @@ def judge(loose: Points, counts: NDArray[np.int64], present: Points, gap: float,
     is_noise = away < min(gap, _WIDE) / 2
     is_mixed = off <= _OFF_LINE
     explained = int((is_noise | is_mixed).sum())
-    few = away.max() <= _HARDLY_OFF and gap >= 4 * _HARDLY_OFF and (is_jpeg or len(loose) > 1)
-    if not few and explained < max(_LEAST_EXPLAINED, len(present) + 1):
+    hardly = away.max() <= _HARDLY_OFF and gap >= 4 * _HARDLY_OFF and (is_jpeg or len(loose) > 1)
+    if not hardly and explained < max(_LEAST_EXPLAINED, len(present) + 1):
         return "labels"
-    is_middle = is_mixed & (along > _MIDDLE) & (along < 1 - _MIDDLE)
-    return "soft" if not is_jpeg and counts[is_middle].sum() >= _LEAST_MIDDLE * counts.sum() else "lossy"
+    is_middle = is_mixed & (along > _MIDDLE) & (along < 1 - _MIDDLE) & (away > SHIFT / 2)
+    if not is_jpeg and counts[is_middle].sum() >= _LEAST_MIDDLE * counts.sum():
+        return "soft"
+    # Noise is densest close to the labels. Where nothing is close, these are thin lines of other labels.
+    return "lossy" if is_jpeg or away.min() <= _HARDLY_OFF else "labels"
 
 
 def mixtures(points: Points, labels: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
