@@ -24,6 +24,7 @@ from pixbox.auditing.tones import (
     as_points,
     as_tone,
     count_tones,
+    mixtures,
     nearest,
     spacing,
     tones_of,
@@ -34,6 +35,8 @@ from pixbox.sample import Record
 
 REACH = 4
 """Pixels. Edges are softer than this only in masks that were enlarged by more than eight."""
+# The rounding of three channels puts a mixture of two colours up to 0.9 off the line between them.
+_OFF_LINE = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +87,8 @@ def mend_mask(record: Record, mask: RawMask, labels: LabelMap) -> MendedMask:
     pixels = _Pixels(tones_of(mask, form), tones, away <= certain_within, index)
     if verdict == "lossy":
         pixels.keep_only_regions()
+    if verdict != "labels":
+        pixels.doubt_mixtures(targets)
     decided = pixels.decide(as_points(tones, form), targets, owners, by_tone=verdict != "labels")
     classes = np.where(decided == _OPEN, read, decided).astype(np.uint8)
     was_open = ~pixels.is_certain
@@ -121,10 +126,25 @@ class _Pixels:
 
     def keep_only_regions(self) -> None:
         """Noise hits the tone of a class that is not there: one that nowhere fills 2 x 2 pixels is not certain."""
-        for source in np.unique(self.source[self.is_certain]):
-            mine = self.is_certain & (self.source == source)
-            if not _fills_region(mine):
+        for source in self._sources():
+            mine = self._of(source)
+            if not _opened(mine).any():
                 self.is_certain &= ~mine
+
+    def doubt_mixtures(self, targets: Points) -> None:
+        """Where a tone is a mixture of two others that fill regions, pixels of it in no 2 x 2 are not certain.
+
+        Half black and half white may be exactly the grey of a class; a thin line of that grey goes with it.
+        """
+        regions = {source: _opened(self._of(source)) for source in self._sources()}
+        filled = [source for source, region in regions.items() if region.any()]
+        for source, region in regions.items():
+            others = [other for other in filled if other != source]
+            if len(others) < 2:
+                continue
+            off, along = mixtures(targets[[source]], targets[others])
+            if off[0] <= _OFF_LINE and 0 < along[0] < 1:
+                self.is_certain &= (self.source != source) | region
 
     def decide(self, points: Points, targets: Points, owners: NDArray[np.int64], *, by_tone: bool) -> NDArray[np.int64]:
         """(H, W) class of every pixel, ``_OPEN`` where nothing certain is near.
@@ -133,27 +153,37 @@ class _Pixels:
         """
         best = np.full(self.source.shape, np.inf, dtype=np.float32)
         decided = np.full(self.source.shape, _OPEN, dtype=np.int64)
-        for source in np.unique(self.source[self.is_certain]):
-            mine = self.is_certain & (self.source == source)
-            if by_tone and not _fills_region(mine):
+        for source in self._sources():
+            mine = self._of(source)
+            if not by_tone:
+                score = np.asarray(cv2.distanceTransform((~mine).astype(np.uint8), cv2.DIST_L2, 5), dtype=np.float32)
+            elif _opened(mine).any():
+                score = np.linalg.norm(points - targets[source], axis=1).astype(np.float32)[self._place]
+            else:
                 continue
-            far = _distance_to(mine)
-            score = np.linalg.norm(points - targets[source], axis=1).astype(np.float32)[self._place] if by_tone else far
-            is_better = (far <= REACH) & (score < best)
+            is_better = _widened(mine) & (score < best)
             best[is_better] = score[is_better]
             decided[is_better] = owners[source]
         # The rim of a patch of unknown tones is part of the patch.
-        patches = ~self.is_certain & (decided == _OPEN)
-        if patches.any():
-            decided[_distance_to(patches) <= REACH + 1] = _OPEN
+        decided[_widened(~self.is_certain & (decided == _OPEN))] = _OPEN
         decided[self.is_certain] = owners[self.source[self.is_certain]]
         return decided
 
+    def _sources(self) -> list[int]:
+        return [int(source) for source in np.unique(self.source[self.is_certain])]
 
-def _fills_region(mask: NDArray[np.bool_]) -> bool:
-    return bool(cv2.erode(mask.astype(np.uint8), np.ones((2, 2), dtype=np.uint8)).any())
+    def _of(self, source: int) -> NDArray[np.bool_]:
+        return np.asarray(self.is_certain & (self.source == source))
 
 
-def _distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Pixels to the nearest one of the mask."""
-    return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5), dtype=np.float32)
+def _opened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels of a mask that belong to 2 x 2 of its pixels."""
+    return np.asarray(
+        cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)), dtype=np.bool_
+    )
+
+
+def _widened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels of a mask and those within ``REACH`` of them, along and across."""
+    square = np.ones((2 * REACH + 1, 2 * REACH + 1), dtype=np.uint8)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), square), dtype=np.bool_)
