@@ -163,8 +163,8 @@ def convert(
 ) -> Converted:
     """Write annotations of one format as another: index masks, COCO, YOLO, VOC XML or a list of boxes.
 
-    ``splits`` name lists, folders or splits as ``data.train`` does. ``to`` defaults to ``masks`` for outlines and
-    masks, and to ``box-list`` for boxes. ``labels`` is a label map for formats that have none.
+    ``splits`` name lists, folders or splits as ``data.train`` does. ``to`` defaults to ``masks``, for ``voc-boxes``
+    to ``box-list``. ``labels`` is a label map for formats that have none.
 
     Raises:
         ConfigError, DataError: the data cannot be read, or cannot be written in that format.

@@ -121,7 +121,7 @@ def convert(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
     out: Annotated[Path, typer.Option(help="The folder (for box-list: the file) to write.")],
     to: Annotated[
-        str | None, typer.Option(help="masks, box-list, coco, yolo or voc-boxes; default: masks, of boxes box-list.")
+        str | None, typer.Option(help="masks, box-list, coco, yolo or voc-boxes; default: masks, of voc-boxes box-list.")
     ] = None,
     split: Annotated[
         list[str] | None, typer.Option(help="What `data.train` would name; may be repeated. Default: train.")

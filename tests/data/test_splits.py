@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
@@ -95,11 +95,18 @@ def test_one_picture_cannot_be_split(experiment, write_pictures, write_masks, wr
     assert len(read_splits(experiment(train="train.txt")).train) == 1
 
 
-def test_held_out_pictures_are_those_of_the_smallest_raw_draws(experiment, folders):
+def test_held_out_pictures_are_those_whose_names_draw_least(experiment, folders):
     splits = read_splits(experiment(**folders, val_fraction=0.05))
-    draws = np.random.PCG64(0).random_raw(40)
-    ordered = sorted(f"images/{number}" for number in range(40))
-    assert set(ids(splits.val)) == {ordered[int(index)] for index in np.argsort(draws)[:2]}
+    drawn = {hashlib.blake2b(f"0\0images/{number}".encode()).hexdigest(): f"images/{number}" for number in range(40)}
+    assert set(ids(splits.val)) == {drawn[least] for least in sorted(drawn)[:2]}
+
+
+def test_pictures_that_are_left_out_hardly_move_the_others(experiment, folders):
+    before = set(ids(read_splits(experiment(**folders, val_fraction=0.25)).val))
+    gone = sorted({f"images/{number}" for number in range(40)} - before)[:2]
+    after = set(ids(read_splits(experiment(**folders, val_fraction=0.25, exclude=gone)).val))
+    # A quarter of 38 is 10 (rounded), as of 40: the same pictures.
+    assert after == before
 
 
 def test_excluded_pictures_are_left_out_of_every_split(experiment, write_pictures, write_masks, write_text):

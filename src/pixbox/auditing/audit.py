@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixbox.auditing.class_tables import find_class_table
+from pixbox.auditing.depth import infer_reading
 from pixbox.auditing.duplicates import PictureKey, find_duplicates, find_shared_sequences
 from pixbox.auditing.encoding import Encoding, infer_encoding
 from pixbox.auditing.layout import Layout, infer_layout
@@ -77,6 +78,8 @@ def audit_folder(folder: Path, progress: Progress) -> Audit:
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", folder.resolve().name).strip("_.") or "dataset"
     experiment = Experiment(name=name, task=layout.task, data=layout.data)
     draft = _Draft(str(folder), layout=layout)
+    reading, draft.decisions = infer_reading(list_splits(experiment)[0].train)
+    experiment = _with_data(experiment, bands=reading.bands, value_range=reading.value_range)
     labels = _infer_labels(experiment, draft, progress)
     experiment = _with_data(experiment, labels=labels)
     audit = _audit(experiment, labels, draft, started, progress)
@@ -90,6 +93,7 @@ class _Draft:
     source: str
     layout: Layout | None = None
     encoding: Encoding | None = None
+    decisions: list[str] = field(default_factory=list)
 
 
 def _with_data(experiment: Experiment, **changes: object) -> Experiment:
@@ -146,7 +150,7 @@ def _audit(experiment: Experiment, labels: LabelMap, draft: _Draft, started: flo
         experiment=experiment,
         labels=labels,
         guesses=(*(draft.layout.guesses if draft.layout else ()), *(draft.encoding.guesses if draft.encoding else ())),
-        decisions=draft.encoding.decisions if draft.encoding else (),
+        decisions=(*draft.decisions, *(draft.encoding.decisions if draft.encoding else ())),
         findings=findings,
         splits=tuple(summaries),
         mean=pictures.mean,
@@ -261,10 +265,10 @@ def _look_at_labels(
             _count_category(record, record.annotation, labels, with_class, findings, name)
     if experiment.task == "segmentation":
         seen.scan = scan_labels(
-            records,
+            readable,
             labels,
             sizes=sizes,
-            progress=lambda done: progress(f"looking at {name} labels", done, len(records)),
+            progress=lambda done: progress(f"looking at {name} labels", done, len(readable)),
         )
         findings.extend(seen.scan.findings, split=name)
         with_class = seen.scan.images_with_class

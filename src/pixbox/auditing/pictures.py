@@ -228,8 +228,10 @@ def _transparency(file: Path, header: ImageFacts, pixels: NDArray[np.uint8], rea
         return None
     share = count / (pixels.shape[0] * pixels.shape[1])
     message = f"is see-through: {count:,} pixels ({share:.1%}) are changed by being laid over white"
-    return _Oddity("alpha", message, "Save it without transparency, over the background that new pictures will have.",
-                   {"count": count})  # fmt: skip
+    hint = "Save it without transparency, over the background that new pictures will have."
+    if header.format == "TIFF":
+        hint += " If the last band is no transparency (near infrared), name the others: `data.bands: [1, 2, 3]`."
+    return _Oddity("alpha", message, hint, {"count": count})
 
 
 def _orientation(header: ImageFacts) -> _Oddity | None:

@@ -132,9 +132,14 @@ class Finding:
 
 
 class Findings:
-    """Collects findings: the first ``KEPT_PER_CODE`` of each code, and the number of all."""
+    """Collects findings: the first ``KEPT_PER_CODE`` of each code, and the number of all.
 
-    def __init__(self) -> None:
+    Those of pictures for which ``is_excluded(id)`` holds are passed over. ``ids`` holds the ids of all, these too.
+    """
+
+    def __init__(self, is_excluded: Callable[[str], bool] = lambda id_: False) -> None:
+        self._is_excluded = is_excluded
+        self.ids: set[str] = set()
         self._kept: dict[str, list[Finding]] = {}
         self.counts: Counter[str] = Counter()
         self._faulty: dict[str, set[str]] = {}
@@ -158,6 +163,10 @@ class Findings:
         self.append(Finding(code, file, message, hint, id, details=details))
 
     def append(self, finding: Finding) -> None:
+        if finding.id:
+            self.ids.add(finding.id)
+            if self._is_excluded(finding.id):
+                return
         self.counts[finding.code] += 1
         if finding.id and finding.severity == "error":
             self._faulty.setdefault(finding.code, set()).add(finding.id)

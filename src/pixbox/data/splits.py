@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 from pixbox.config import Experiment, read_labels
 from pixbox.data.findings import Findings
@@ -149,10 +148,10 @@ def _hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[li
         raise DataError("one picture cannot be split into training and validation", where="data.val_fraction",
                         hint="Give more pictures, or `val: ...`, or leave both out.")  # fmt: skip
     count = min(max(1, round(len(records) * fraction)), len(records) - 1)
-    ids = sorted(record.id for record in records)
-    # Raw bits: NumPy promises them for ever, but not what `permutation` makes of them; a resumed run must
-    # find the same pictures held out under any version.
-    keys = np.random.PCG64(seed).random_raw(len(ids))
-    held_out = {ids[index] for index in np.argsort(keys, kind="stable")[:count]}
+    # A draw of each name's own: where pictures come or go, nearly all others stay where they were.
+    drawn = sorted(
+        (blake2b(f"{seed}\0{record.id}".encode(errors="surrogateescape")).digest(), record.id) for record in records
+    )
+    held_out = {id_ for _, id_ in drawn[:count]}
     train = [record for record in records if record.id not in held_out]
     return train, [record for record in records if record.id in held_out]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -101,11 +101,9 @@ def list_records(data: DataConfig, source: Source, origin: str = "") -> Listing:
         ConfigError: folders are given for a format that knows its own.
     """
     root = find_root(data, origin)
-    found = Findings()
-    records = _read(data.format, root, source, found)
-    ids = frozenset(record.id for record in records) | {finding.id for finding in found if finding.id}
-    findings = Findings()
-    findings.extend(finding for finding in found if not is_excluded(finding.id, data.exclude))
+    findings = Findings(partial(is_excluded, patterns=data.exclude))
+    records = _read(data.format, root, source, findings)
+    ids = frozenset(record.id for record in records) | findings.ids
     return Listing([record for record in records if not is_excluded(record.id, data.exclude)], findings, ids)
 
 
