@@ -8,7 +8,6 @@ of an unknown tone is no edge, and nothing is made up for it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -28,6 +27,7 @@ from pixbox.auditing.tones import (
     nearest,
     spacing,
     tones_of,
+    widest_tolerance,
 )
 from pixbox.data.mask_facts import mask_facts
 from pixbox.labels import IGNORE, LabelMap, RawMask
@@ -80,7 +80,7 @@ def mend_mask(record: Record, mask: RawMask, labels: LabelMap) -> MendedMask:
         return MendedMask(read)
     certain_within = labels.tolerance if verdict == "labels" else 0
     if verdict == "lossy":
-        certain_within = min(int(SHIFT), math.ceil(gap / 2) - 1) if math.isfinite(gap) else int(SHIFT)
+        certain_within = min(int(SHIFT), widest_tolerance(gap))
     away, index = nearest(as_points(tones, form), targets)
     if verdict == "labels" and away.max() <= certain_within:
         return MendedMask(read)
