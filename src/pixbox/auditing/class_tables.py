@@ -250,7 +250,8 @@ def _parse_plain(content: Any) -> list[_Entry]:
         inner = [content[key] for key in _LISTS if isinstance(content.get(key), list | dict)]
         if len(inner) == 1:
             return _parse_plain(inner[0])
-        content = [_pair(key, value) for key, value in content.items()]
+        # A single pair, and numbers beyond a byte, are rather a setting than a class.
+        content = [_pair(key, value) for key, value in content.items()] if len(content) > 1 else None
     if not isinstance(content, list) or len(content) > 4 * MAX_CLASSES:
         return []
     entries = [_parse_item(item) for item in content]
@@ -265,7 +266,8 @@ def _pair(key: Any, value: Any) -> Any:
         return {"name": key, "color": value}
     if isinstance(value, str) and _as_whole(key) is not None:
         return {"name": value, "value": key}
-    return {"name": key, "value": value} if _as_whole(value) is not None else None
+    number = _as_whole(value)
+    return {"name": key, "value": value} if number is not None and number < 256 else None
 
 
 def _parse_item(item: Any) -> _Entry | None:

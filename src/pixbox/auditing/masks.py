@@ -206,9 +206,10 @@ def tell_soft_edges(record: Record, seen: SortedTones) -> Finding:
     _, along = mixtures(as_points(seen.loose, form), as_points(seen.labels[:_LISTED], form))
     middle = int(seen.loose[int(np.argmin(np.abs(along - 0.5)))])
     place = _first_place(record, middle, form)
+    share = seen.counts.sum() / seen.total
     what = (
-        f"{len(seen.loose):,} mixed {many(form)} between two labels on {seen.counts.sum() / seen.total:.1%} of the"
-        f" pixels, such as {show_tone(middle, form)}{_at(place)}: the mask was resized smoothly or drawn with antialiasing"
+        f"{len(seen.loose):,} mixed {many(form)} between two labels on {share:.1%} of the pixels, such as"
+        f" {show_tone(middle, form)}{_at(place)}: the mask was resized smoothly or drawn with antialiasing"
     )
     hint = "Make it again with nearest-neighbour resizing and without antialiasing, or set `unknown: ignore`."
     details = {"value": _plain(middle, form), "values": len(seen.loose), "count": int(seen.counts.sum()), **_rc(place)}
