@@ -46,4 +46,4 @@ def check_new(out: Path) -> None:
         return
     if out.exists() or out.is_symlink():
         what = "holds files already" if out.is_dir() else "is a file already"
-        raise RunError(f"{what}, and nothing is overwritten", where=str(out), hint="Name a new folder: --out.")
+        raise RunError(f"{what}, and nothing is overwritten", where=str(out), hint="Name a new folder.")
