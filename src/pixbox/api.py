@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pixbox.data.splits import SplitName
     from pixbox.evaluation import Evaluation
     from pixbox.networks.build import ArchitectureInfo
-    from pixbox.sample import Segmentation
+    from pixbox.sample import Record, Segmentation
 
 Overrides = Mapping[str, Any]
 
@@ -186,7 +186,13 @@ def convert(
         raise ConfigError(
             f"`{source_format}` has no label map of its own", where="--labels", hint="Name one: --labels FILE"
         )
-    records = {Path(split).stem or "train": read_records(data, split) for split in splits}
+    records: dict[str, list[Record]] = {}
+    for split in splits:
+        name = Path(split).stem or "train"
+        if name in records:
+            raise ConfigError(f'two splits would be written as "{name}"', where=f"--split {split}",
+                              hint="Convert them one by one.")  # fmt: skip
+        records[name] = read_records(data, split)
     return convert_records(records, known, target, Path(out), progress)
 
 
