@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -260,9 +261,16 @@ def _plain_name(tone: int, form: Form) -> str:
     """``class_3``, or the nearest colour word and the colour: ``red_ff0000``."""
     if form == "values":
         return f"class_{tone}"
-    words = np.array(list(_COLOR_WORDS.values()), dtype=np.float64)
-    _, index = nearest(as_points(np.array([tone]), "colors"), words)
-    return f"{list(_COLOR_WORDS)[int(index[0])]}_{tone:06x}"
+    words = _as_seen([as_tone(color) for color in _COLOR_WORDS.values()])
+    nearest_word = int(np.linalg.norm(words - _as_seen([tone]), axis=1).argmin())
+    return f"{list(_COLOR_WORDS)[nearest_word]}_{tone:06x}"
+
+
+def _as_seen(tones: Sequence[int]) -> NDArray[np.float32]:
+    """(K, 3) colours in CIE L*a*b*, where distances are those that eyes see."""
+    rgb = as_points(np.array(tones), "colors").astype(np.float32)[None] / 255
+    seen: NDArray[np.float32] = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[0]
+    return seen
 
 
 def _unlike(name: str, taken: set[str]) -> str:
