@@ -21,6 +21,7 @@ from pixbox.auditing.depth import infer_reading
 from pixbox.auditing.duplicates import PictureKey, find_duplicates, find_shared_sequences
 from pixbox.auditing.encoding import Encoding, infer_encoding
 from pixbox.auditing.layout import Layout, infer_layout
+from pixbox.auditing.masks import check_mark
 from pixbox.auditing.objects import anchor_finding, check_objects, compare_anchors
 from pixbox.auditing.pictures import PictureFacts, inspect_pictures
 from pixbox.auditing.result import Audit, Preview, SplitSummary
@@ -132,7 +133,7 @@ def _audit(experiment: Experiment, labels: LabelMap, draft: _Draft, started: flo
     for name, records in splits.named().items():
         if not records:
             continue
-        seen = _look_at_labels(name, records, labels, experiment, pictures.sizes, findings, progress)
+        seen = _look_at_labels(name, records, labels, experiment, pictures, findings, progress)
         summaries.append(seen.summary)
         if name == "train":
             weights = _class_weights(seen.scan) if seen.scan is not None else {}
@@ -178,9 +179,10 @@ def _excluding_faulty(audit: Audit) -> Audit:
 
 @dataclass
 class _Pictures:
-    """What was seen of all pictures."""
+    """What was seen of all pictures; ``marks`` are the orientation marks (2-8) of those that have one, by id."""
 
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    marks: dict[str, int] = field(default_factory=dict)
     keys: list[PictureKey] = field(default_factory=list)
     pixels: int = 0
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
@@ -190,6 +192,8 @@ class _Pictures:
         if facts.size_hw is None or facts.look is None:
             return
         self.sizes[facts.id] = facts.size_hw
+        if facts.exif_orientation != 1:
+            self.marks[facts.id] = facts.exif_orientation
         self.keys.append(PictureKey(facts.id, facts.file, split, facts.content, facts.look, facts.is_flat))
         if split == "train":
             self.pixels += facts.pixels
@@ -241,10 +245,11 @@ def _look_at_labels(
     records: Sequence[Record],
     labels: LabelMap,
     experiment: Experiment,
-    sizes: dict[str, tuple[int, int]],
+    pictures: _Pictures,
     findings: Findings,
     progress: Progress,
 ) -> _Seen:
+    sizes = pictures.sizes
     zeros = np.zeros(len(labels), dtype=np.int64)
     objects, with_class = zeros.copy(), zeros.copy()
     readable = [record for record in records if record.id in sizes]
@@ -271,6 +276,9 @@ def _look_at_labels(
             progress=lambda done: progress(f"looking at {name} labels", done, len(readable)),
         )
         findings.extend(seen.scan.findings, split=name)
+        marked = [record for record in readable if record.id in pictures.marks]
+        unmarked = (check_mark(record, pictures.marks[record.id], sizes[record.id]) for record in marked)
+        findings.extend((finding for finding in unmarked if finding is not None), split=name)
         with_class = seen.scan.images_with_class
     seen.summary = replace(
         seen.summary,
@@ -319,6 +327,8 @@ def _check_classes(
     """Classes that never or hardly occur, or only where they are not learned; parts of the data that are not there."""
     by_name = {summary.name: summary for summary in summaries}
     train, val = by_name.get("train"), by_name.get("val")
+    if train is None and findings.count("error"):
+        return  # They say why no training picture is left.
     if train is None or not (train.images_with_class.any() or train.objects.any()):
         findings.append(Finding("nothing-to-learn", "", "no training picture has a usable label", split="train"))
         return
@@ -337,7 +347,7 @@ def _check_classes(
         if total < _FEW_IMAGES and total < _SMALL_SHARE * images:
             message = f'class "{name}" is in {total} of {images} pictures'
             findings.append(Finding("class-rare", "", message, details=details))
-    if val is None:
+    if val is None and (experiment.data.val is None or not findings.count("error")):
         hint = f"Set `data.val`, or `data.val_fraction: {_LEAST_HELD_OUT}`."
         findings.append(Finding("no-validation", "", "no picture is held out to score the training", hint))
 

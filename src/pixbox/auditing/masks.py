@@ -26,7 +26,7 @@ from pixbox.auditing.tones import (
 )
 from pixbox.data.annotation import same_proportions, size_text
 from pixbox.data.findings import Finding
-from pixbox.data.images import read_mask
+from pixbox.data.images import describe_image, image_size_hw, read_mask
 from pixbox.data.mask_facts import MaskFacts
 from pixbox.errors import DataError
 from pixbox.labels import IGNORE, LabelMap, RawMask, UnknownLabelError
@@ -85,6 +85,31 @@ def check_mask(record: Record, facts: MaskFacts, labels: LabelMap, image_hw: tup
     findings += _tell_size(record, facts.size_hw, image_hw)
     findings += _tell_emptiness(record, counts, ignored, int(facts.counts.sum()), labels)
     return MaskCheck(counts, ignored, tuple(findings))
+
+
+def check_mark(record: Record, mark: int, image_hw: tuple[int, int]) -> Finding | None:
+    """What to say of a picture with an orientation mark (2-8) whose mask has not the same.
+
+    Nothing where the size tells that the mask was drawn on the picture as it is read, ``image_hw``; one drawn before
+    the picture was turned is of another size, which ``check_mask`` tells.
+    """
+    if not isinstance(record.annotation, Path):
+        return None
+    try:
+        mask_mark, mask_hw = 1, image_size_hw(record.annotation)
+        if record.annotation.suffix.lower() != ".mat":
+            mask_mark = describe_image(record.annotation).exif_orientation
+    except DataError:
+        return None
+    changes_sides = mark >= 5 and not same_proportions(image_hw, image_hw[::-1])
+    if mask_mark == mark or changes_sides or not same_proportions(mask_hw, image_hw):
+        return None
+    what = (
+        f"its picture {record.image} has an orientation mark ({mark}) and is turned or mirrored as it is read; the "
+        f"mask has {'none' if mask_mark == 1 else f'another ({mask_mark})'}, and fits both ways"
+    )
+    hint = "Look at its overlay; if it is wrong, take the mark away from the picture, or turn the mask, too."
+    return Finding("mask-turned", str(record.annotation), what, hint, record.id, details={"orientation": mark})
 
 
 def is_jpeg(record: Record) -> bool:
@@ -272,6 +297,8 @@ def _tell_size(record: Record, mask_hw: tuple[int, int], image_hw: tuple[int, in
     file = str(record.annotation)
     if same_proportions(mask_hw, image_hw):
         return [Finding("mask-resized", file, f"{what}; it is resized", "", record.id, details=details)]
+    if same_proportions(mask_hw, image_hw[::-1]):
+        what += "; turned, it would fit: was it drawn before an orientation mark was applied?"
     return [Finding("mask-size", file, what, _LEAVE_OUT, record.id, details=details)]
 
 
