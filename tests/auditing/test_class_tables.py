@@ -56,6 +56,7 @@ COLORED: Rows = [("road", (0,), (RED,)), ("car", (1,), (GREEN,))]
         ("labels.yaml", "classes:\n- {name: road, value: 3}\n- {name: car, values: [4, 5]}\nignore: [11, '#ff0000']\n",
          [("road", (3,), ()), ("car", (4, 5), ())], (11, RED), True),
         ("labels.yaml", "classes: [road, car]\n", NUMBERED, (), True),
+        ("data.yaml", "train: images/train\nnc: 2\nnames: [road, car]\n", NUMBERED, (), False),
         ("labels.yml", "names:\n  0: road\n  1: car\n", NUMBERED, (), True),
     ],
 )  # fmt: skip

@@ -59,7 +59,7 @@ class _Entry:
 def find_class_table(folder: Path) -> ClassTable | None:
     """The table in a folder or up to two levels below it, nearest first; None if there is none that is clear.
 
-    Looked for are labels.yaml, class_dict.csv, classes.csv, _classes.csv, classes.txt, label_colors.txt,
+    Looked for are labels.yaml, data.yaml, class_dict.csv, classes.csv, _classes.csv, classes.txt, label_colors.txt,
     labelmap.txt, class_names.txt, label_list.txt, labels.txt, label.json, classes.json and meta.json. Files of
     these names that hold something else, or that contradict themselves, are passed over.
     """
@@ -295,6 +295,7 @@ def _as_color(value: Any) -> Color | None:
 _READERS: Mapping[str, Callable[[Path], list[_Entry]]] = {
     "labels.yaml": _read_plain,
     "labels.yml": _read_plain,
+    "data.yaml": _read_plain,
     "class_dict.csv": _read_csv,
     "classes.csv": _read_csv,
     "labels.csv": _read_csv,
