@@ -271,3 +271,13 @@ def test_json_output_is_one_document_with_plain_values(command: Command, tmp_pat
     document = json.loads(done.out)
     assert {"findings", "splits", "inferred", "labels", "counts"} <= set(document)
     assert "NaN" not in done.out
+
+
+def test_masks_saved_as_jpeg_keep_every_class(command: Command, tmp_path: Path) -> None:
+    status, result = audit(command, trees.write_jpeg_masks(tmp_path / "data", 10))
+    assert status == 0
+    found = [entry["color"] for entry in result["labels"]["classes"]]
+    for true in trees.COLORS.tolist():
+        distances = [max(abs(int(c[i : i + 2], 16) - v) for i, v in zip((1, 3, 5), true, strict=True)) for c in found]
+        assert min(distances) < 20
+    assert len(found) == len(trees.COLORS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import ceil, isfinite
 from typing import Any, Literal
 
@@ -50,6 +51,8 @@ _JUDGED = 256
 _JUDGED_LABELS = 16
 # The rounding of three channels puts a mixture of two colours up to 0.9 off the line between them.
 _OFF_LINE = 1.5
+# JPEG's coarser colours carry mixtures off it by far more.
+_FAR_OFF_LINE = 48.0
 _HARDLY_OFF = 4.0
 _WIDE = 128.0
 _LEAST_EXPLAINED = 3
@@ -280,11 +283,33 @@ def _without_shifted(found: Tones, census: Census, form: Form) -> Tones:
 
 def _find_flat_colors(files: Sequence[int], read: Callable[[int], RawMask], known: Tones) -> Tones:
     """The colours that the regions of lossy masks were saved with."""
+    found: Tones | None = None
     for ripple in _RIPPLES:
         tones, solid, pixels = _look_at(files, "colors", read, ripple)
-        if solid.sum() >= _MOSTLY * pixels.sum():
-            break
-    return _cluster(tones, solid, pixels, known)
+        if found is not None:
+            found = _with_small_regions(found, _cluster(tones, solid, pixels, found))
+        elif solid.sum() >= _MOSTLY * pixels.sum() or ripple == _RIPPLES[-1]:
+            found = np.union1d(known, _cluster(tones, solid, pixels, known))
+    assert found is not None
+    return found
+
+
+def _with_small_regions(found: Tones, candidates: Tones) -> Tones:
+    """Add what fills regions too small to be flat, unless it may be a mixture of two colours along an edge."""
+    for candidate in candidates:
+        points = as_points(found, "colors")
+        pairs = list(combinations(range(len(points)), 2)) or [(index, index) for index in range(len(points))]
+        point = as_points(np.array([candidate]), "colors")[0]
+        if all(_off_line(point, points[one], points[other]) > _FAR_OFF_LINE for one, other in pairs):
+            found = np.union1d(found, candidate)
+    return found
+
+
+def _off_line(point: Points, one: Points, other: Points) -> float:
+    """Distance of a colour from the mixtures of two."""
+    along = other - one
+    place = np.clip((point - one) @ along / max(float(along @ along), 1.0), 0, 1)
+    return float(np.linalg.norm(point - one - place * along))
 
 
 def _cluster(tones: Tones, solid: NDArray[np.int64], pixels: NDArray[np.int64], known: Tones) -> Tones:
