@@ -24,6 +24,7 @@ from pixbox.auditing.layout import Layout, infer_layout
 from pixbox.auditing.masks import check_mark
 from pixbox.auditing.objects import anchor_finding, check_objects, compare_anchors
 from pixbox.auditing.pictures import PictureFacts, inspect_pictures
+from pixbox.auditing.recipe import suit
 from pixbox.auditing.result import Audit, Preview, SplitSummary
 from pixbox.auditing.scan import LabelScan, scan_labels
 from pixbox.config import Experiment
@@ -127,6 +128,9 @@ def _audit(experiment: Experiment, labels: LabelMap, draft: _Draft, started: flo
     if draft.encoding is not None:
         findings.extend(draft.encoding.findings)
     pictures = _inspect(splits, experiment, findings, progress)
+    if draft.layout is not None:
+        trained = sum(record.id in pictures.sizes for record in splits.train)
+        experiment = suit(experiment, Counter(pictures.sizes.values()), trained)
     summaries: list[SplitSummary] = []
     anchors = None
     weights: dict[str, tuple[float, ...]] = {}

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from pixbox.auditing.result import Audit
-from pixbox.config import complete_experiment
+from pixbox.config import (
+    AugmentConfig,
+    Experiment,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    complete_experiment,
+)
 from pixbox.data.splits import read_splits
 from pixbox.documents import to_yaml
 from pixbox.errors import DataError, Fault, PixboxError, RunError
@@ -20,14 +28,15 @@ from pixbox.files import write_file
 _STRIDE = 32
 _LONGEST_SIDE = 640
 _SEEN_PICTURES = 4000
+_DATA_KEYS = ("val", "test", "val_fraction", "exclude", "bands", "value_range")
+_SUITED_KEYS = ("size", "fit", "batch_size", "augment")
 
 
 def write_recipe(audit: Audit, file: Path) -> tuple[Path, Path]:
     """Write a recipe and its label map; returns both paths.
 
-    The recipe trains what the audit worked out, with sizes, batch and epochs that suit the number and the size
-    of the pictures. Each decision stands in it as a comment. The label map is ``labels.yaml`` beside it, or
-    ``<stem>_labels.yaml`` where there is one already.
+    The recipe trains what the audit worked out, with anchors that fit the boxes better. Each decision stands in
+    it as a comment. The label map is ``labels.yaml`` beside it, or ``<stem>_labels.yaml`` where there is one already.
 
     Raises:
         RunError: the file is there already.
@@ -59,46 +68,53 @@ def _check_trainable(audit: Audit) -> None:
 
 
 def _settings(audit: Audit, root: str, labels: str) -> dict[str, Any]:
-    """The recipe as plain values: what is known of the data, and settings that suit them."""
+    """The recipe as plain values: what was worked out of the data, and the settings that suit them."""
     experiment = audit.experiment
-    sizes: dict[tuple[int, int], int] = {}
-    for split in audit.splits:
-        for size_hw, count in split.sizes.items():
-            sizes[size_hw] = sizes.get(size_hw, 0) + count
-    size, fit = suitable_size(sizes)
-    images = next((split.images for split in audit.splits if split.name == "train"), 0)
-    batch = max(1, min(8, images // 4))
-    epochs = max(20, min(100, math.ceil(_SEEN_PICTURES / max(1, images))))
-    given = experiment.data.model_dump(mode="json", exclude_defaults=True)
-    data = {"format": experiment.data.format, "root": Path(root).as_posix(), "train": given.pop("train", "train")}
-    data |= {
-        key: given[key] for key in ("val", "test", "val_fraction", "exclude", "bands", "value_range") if key in given
-    }
-    data |= {
-        "labels": labels,
-        "size": list(size),
-        "fit": fit,
-        "batch_size": batch,
-        "augment": {"scale": [0.75, 1.5], "flip": 0.5, "brightness": 0.1, "contrast": 0.1},
-    }
+    written = experiment.model_dump(mode="json", exclude_unset=True)
+    given = written["data"]
+    data = {"format": experiment.data.format, "root": Path(root).as_posix(), "train": given["train"]}
+    data |= {key: given[key] for key in _DATA_KEYS if given.get(key)}
+    data |= {"labels": labels, **{key: given[key] for key in _SUITED_KEYS if key in given}}
     settings: dict[str, Any] = {"name": experiment.name, "task": experiment.task, "data": data}
-    if experiment.task == "segmentation":
-        settings["model"] = {"architecture": "unet", "encoder": "resnet18", "weights": "none"}
-        settings["loss"] = {"name": "cross_entropy_dice"}
-    if experiment.task == "detection" and audit.anchors is not None and audit.anchors.suggested:
-        shapes = [[round(width, 1), round(height, 1)] for width, height in audit.anchors.suggested]
-        settings["detection"] = {"anchors": shapes, "levels": audit.anchors.levels}
-    settings["optimizer"] = {"name": "adamw", "lr": 0.001}
-    settings["training"] = {"epochs": epochs}
+    settings |= {key: written[key] for key in ("model", "loss", "optimizer", "training") if key in written}
+    anchors = audit.anchors
+    if anchors is not None and anchors.suggested_recall > anchors.recall:
+        shapes = [[round(width, 1), round(height, 1)] for width, height in anchors.suggested]
+        settings["detection"] = {"anchors": shapes, "levels": anchors.levels}
     return settings
 
 
+def suit(experiment: Experiment, sizes: Mapping[tuple[int, int], int], images: int) -> Experiment:
+    """The experiment with sizes, batch and epochs that suit its pictures.
+
+    ``sizes`` is (height, width) -> how many; ``images`` those of training.
+    """
+    size, fit = suitable_size(sizes)
+    data: dict[str, Any] = {
+        "size": size,
+        "fit": fit,
+        "batch_size": max(1, min(8, images // 4)),
+        "augment": AugmentConfig(scale=(0.75, 1.5), flip=0.5, brightness=0.1, contrast=0.1),
+    }
+    changes: dict[str, Any] = {
+        "data": experiment.data.model_copy(update=data),
+        "optimizer": OptimizerConfig(name="adamw", lr=1e-3),
+        "training": TrainingConfig(epochs=max(20, min(100, math.ceil(_SEEN_PICTURES / max(1, images))))),
+    }
+    if experiment.task == "segmentation":
+        changes["model"] = ModelConfig(architecture="unet", encoder="resnet18", weights="none")
+        changes["loss"] = LossConfig(name="cross_entropy_dice")
+    return experiment.model_copy(update=changes)
+
+
 def suitable_size(sizes: Mapping[tuple[int, int], int]) -> tuple[tuple[int, int], str]:
-    """``data.size`` and ``data.fit`` for pictures of these sizes (height, width) -> how many.
+    """``data.size`` and ``data.fit`` for pictures of these sizes (height, width) -> how many; of none, the defaults.
 
     Small pictures of one size are seen whole at their own scale. Others are shrunk to fit into a frame of their
     median proportions with a long side of at most 640 pixels.
     """
+    if not sizes:
+        return (512, 512), "crop"
     heights = sorted(h for (h, _), count in sizes.items() for _ in range(count))
     widths = sorted(w for (_, w), count in sizes.items() for _ in range(count))
     height, width = heights[len(heights) // 2], widths[len(widths) // 2]
