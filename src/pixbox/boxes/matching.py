@@ -12,8 +12,8 @@ NEGATIVE = -1
 BETWEEN = -2
 """The anchor counts neither as background nor as a box."""
 
-_LARGEST_TABLE = 2**24
-"""Entries of a table of IoUs. It and what is computed on the way take some 300 MB."""
+_LARGEST_TABLE = 2**22
+"""Entries of a table of IoUs; it and what is computed on the way take some 100 MB. Larger ones are no faster."""
 
 
 @torch.no_grad()

@@ -94,7 +94,7 @@ def load_weights(network: Network, weights: str) -> LoadReport:
     Prefixes (``module.``, ``task.network.``, ``backbone.``) are found by what makes most tensors fit. A file
     that holds only an encoder, with timm's or torchvision's names, goes into the encoder. Tensors of another
     shape, such as a classifier for other classes, are left out. Weights of a whole network bring their
-    normalisation (``mean``, ``std``) along.
+    normalisation (``mean``, ``std``) along. A file of torchvision's RetinaNet fills a detection network.
 
     Args:
         weights: ``none``; ``imagenet`` (the encoder's, downloaded once to the Hugging Face cache); a file (.pt,
