@@ -187,7 +187,12 @@ class DataConfig(Section):
     ] = None
     exclude: Annotated[
         list[str],
-        Field(description="Picture ids (paths below `root` without suffix) or patterns with * to leave out."),
+        Field(
+            description=(
+                "Picture ids (paths below `root` without suffix) or patterns with * to leave out; also lines and objects that "
+                "`pixbox audit` finds wrong, by their place below `root`: `train.txt:14`."
+            )
+        ),
     ] = []
     bands: Annotated[
         Annotated[tuple[Count, Count, Count], Field(strict=False)] | None,

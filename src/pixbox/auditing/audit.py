@@ -168,17 +168,17 @@ def _audit(experiment: Experiment, labels: LabelMap, draft: _Draft, started: flo
 
 
 def _excluding_faulty(audit: Audit) -> Audit:
-    """The same with every file that cannot be used under ``data.exclude``."""
-    data = audit.experiment.data
-    unusable = sorted(audit.findings.faulty_ids(but=_IGNORED_BY_LABELS))
-    if not unusable:
-        return audit
-    shown = ", ".join(unusable[:5]) + (f" and {len(unusable) - 5} more" if len(unusable) > 5 else "")
-    decision = f"{len(unusable)} pictures that cannot be used are excluded: {shown}."
-    exclude = [*data.exclude, *(glob.escape(id_) for id_ in unusable)]
-    return replace(
-        audit, experiment=_with_data(audit.experiment, exclude=exclude), decisions=(*audit.decisions, decision)
-    )
+    """The same with everything that cannot be used under ``data.exclude``."""
+    exclude, decisions = list(audit.experiment.data.exclude), list(audit.decisions)
+    for what, unusable in (
+        ("pictures", sorted(audit.findings.faulty_ids(but=_IGNORED_BY_LABELS))),
+        ("lines or objects", sorted(audit.findings.faulty_places)),
+    ):
+        if unusable:
+            shown = ", ".join(unusable[:5]) + (f" and {len(unusable) - 5} more" if len(unusable) > 5 else "")
+            decisions.append(f"{len(unusable)} {what} that cannot be used are excluded: {shown}.")
+            exclude += [glob.escape(name) for name in unusable]
+    return replace(audit, experiment=_with_data(audit.experiment, exclude=exclude), decisions=tuple(decisions))
 
 
 @dataclass

@@ -6,9 +6,11 @@ training from starting, a warning and a note do not.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pixbox.errors import DataError, Fault
@@ -134,12 +136,16 @@ class Finding:
 class Findings:
     """Collects findings: the first ``KEPT_PER_CODE`` of each code, and the number of all.
 
-    Those of pictures for which ``is_excluded(id)`` holds are passed over. ``ids`` holds the ids of all, these too.
+    Those of pictures for which ``is_excluded(id)`` holds are passed over. A line or object that belongs to no picture
+    is known by its place below ``root`` (``train.txt:14``) in the same way. ``ids`` holds the ids and places of all,
+    these too; ``faulty_places`` the places of errors.
     """
 
-    def __init__(self, is_excluded: Callable[[str], bool] = lambda id_: False) -> None:
+    def __init__(self, is_excluded: Callable[[str], bool] = lambda id_: False, root: Path | None = None) -> None:
         self._is_excluded = is_excluded
+        self._start = None if root is None else os.path.join(root, "")
         self.ids: set[str] = set()
+        self.faulty_places: set[str] = set()
         self._kept: dict[str, list[Finding]] = {}
         self.counts: Counter[str] = Counter()
         self._faulty: dict[str, set[str]] = {}
@@ -163,20 +169,37 @@ class Findings:
         self.append(Finding(code, file, message, hint, id, details=details))
 
     def append(self, finding: Finding) -> None:
-        if finding.id:
-            self.ids.add(finding.id)
-            if self._is_excluded(finding.id):
+        name = finding.id or self._place(finding)
+        if name:
+            self.ids.add(name)
+            if self._is_excluded(name):
                 return
         self.counts[finding.code] += 1
-        if finding.id and finding.severity == "error":
-            self._faulty.setdefault(finding.code, set()).add(finding.id)
+        if finding.severity == "error":
+            if finding.id:
+                self._faulty.setdefault(finding.code, set()).add(finding.id)
+            elif name:
+                self.faulty_places.add(name)
         kept = self._kept.setdefault(finding.code, [])
         if len(kept) < KEPT_PER_CODE:
             kept.append(finding)
 
     def extend(self, findings: Iterable[Finding], *, split: str = "") -> None:
+        """Add findings; of other ``Findings`` also those that were counted and not kept."""
         for finding in findings:
             self.append(replace(finding, split=split) if split else finding)
+        if isinstance(findings, Findings):
+            for code, kept in findings._kept.items():
+                self.counts[code] += findings.counts[code] - len(kept)
+            for code, ids in findings._faulty.items():
+                self._faulty.setdefault(code, set()).update(ids)
+            self.faulty_places |= findings.faulty_places
+
+    def _place(self, finding: Finding) -> str:
+        # Without its folders or lists a set is another one; without one of its lines it is the same.
+        if self._start is None or finding.code == "structure" or not finding.file.startswith(self._start):
+            return ""
+        return finding.file[len(self._start) :].replace(os.sep, "/")
 
     def add_error(self, error: DataError, *, file: str = "", id: str = "", code: str = "structure") -> None:
         """Note the faults of an error that was caught; ``file`` and ``code`` for those that name none."""

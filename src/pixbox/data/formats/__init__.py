@@ -80,7 +80,7 @@ _LABELS: Mapping[Format, LabelMap] = {
 class Listing:
     """The pictures of one split that can be used, and what was found in listing them.
 
-    Pictures that ``data.exclude`` names are in neither; ``ids`` holds the ids of all, excluded and faulty ones too.
+    What ``data.exclude`` names is in neither; ``ids`` holds all that it could name, excluded and faulty ones too.
     """
 
     records: list[Record]
@@ -101,7 +101,7 @@ def list_records(data: DataConfig, source: Source, origin: str = "") -> Listing:
         ConfigError: folders are given for a format that knows its own.
     """
     root = find_root(data, origin)
-    findings = Findings(partial(is_excluded, patterns=data.exclude))
+    findings = Findings(partial(is_excluded, patterns=data.exclude), root)
     records = _read(data.format, root, source, findings)
     ids = frozenset(record.id for record in records) | findings.ids
     return Listing([record for record in records if not is_excluded(record.id, data.exclude)], findings, ids)
