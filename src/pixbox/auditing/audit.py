@@ -60,10 +60,17 @@ def audit_experiment(experiment: Experiment, source: str, progress: Progress) ->
 
     Raises:
         ConfigError: there is no label map.
-        DataError: the data root is missing; ``data.exclude`` names nothing; the classes cannot be read.
+        DataError: the data root is missing; ``data.exclude`` names nothing.
     """
     started = time.perf_counter()
-    return _audit(experiment, labels_of(experiment), _Draft(source), started, progress)
+    draft = _Draft(source)
+    labels = None
+    try:
+        labels = labels_of(experiment)
+    except DataError as error:
+        # The classes stand in a damaged file of the data.
+        draft.unread = error
+    return _audit(experiment, labels, draft, started, progress)
 
 
 def audit_folder(folder: Path, progress: Progress) -> Audit:
@@ -90,9 +97,10 @@ def audit_folder(folder: Path, progress: Progress) -> Audit:
 
 @dataclass
 class _Draft:
-    """What is known of the source before its files are looked at."""
+    """What is known of the source before its files are looked at; ``unread`` says why there is no label map."""
 
     source: str
+    unread: DataError | None = None
     layout: Layout | None = None
     encoding: Encoding | None = None
     decisions: list[str] = field(default_factory=list)
@@ -123,8 +131,12 @@ def _infer_labels(experiment: Experiment, draft: _Draft, progress: Progress) -> 
     return draft.encoding.labels
 
 
-def _audit(experiment: Experiment, labels: LabelMap, draft: _Draft, started: float, progress: Progress) -> Audit:
+def _audit(experiment: Experiment, labels: LabelMap | None, draft: _Draft, started: float, progress: Progress) -> Audit:
     splits, findings = list_splits(experiment)
+    if draft.unread is not None:
+        told = {(finding.file, finding.message) for finding in findings}
+        untold = [fault for fault in draft.unread.faults if (fault.where, fault.what) not in told]
+        findings.add_error(DataError(untold))
     if draft.encoding is not None:
         findings.extend(draft.encoding.findings)
     pictures = _inspect(splits, experiment, findings, progress)
@@ -135,7 +147,7 @@ def _audit(experiment: Experiment, labels: LabelMap, draft: _Draft, started: flo
     anchors = None
     weights: dict[str, tuple[float, ...]] = {}
     for name, records in splits.named().items():
-        if not records:
+        if not records or labels is None:
             continue
         seen = _look_at_labels(name, records, labels, experiment, pictures, findings, progress)
         summaries.append(seen.summary)
@@ -145,7 +157,8 @@ def _audit(experiment: Experiment, labels: LabelMap, draft: _Draft, started: flo
                 anchors = compare_anchors(seen.boxes, seen.sizes, experiment.data, experiment.detection)
     if anchors is not None and (finding := anchor_finding(anchors, experiment.detection)):
         findings.append(finding)
-    _check_classes(summaries, labels, experiment, findings)
+    if labels is not None:
+        _check_classes(summaries, labels, experiment, findings)
     findings.extend(find_duplicates(pictures.keys, lambda file: read_image(file, pixel_reading(experiment.data))))
     ids: dict[SplitName, list[str]] = {name: [r.id for r in records] for name, records in splits.named().items()}
     # A part that is held out by chance shares its sequences with the rest; that is worth the same words.
@@ -162,7 +175,7 @@ def _audit(experiment: Experiment, labels: LabelMap, draft: _Draft, started: flo
         std=pictures.std,
         class_weights=weights,
         anchors=anchors,
-        previews=_previews(splits, labels, experiment, findings),
+        previews=_previews(splits, labels, experiment, findings) if labels is not None else (),
         seconds=time.perf_counter() - started,
     )
 
