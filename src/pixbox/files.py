@@ -1,10 +1,25 @@
-"""Writing files whole or not at all."""
+"""Files: written whole or not at all, and opened only if they are files."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import IO
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file to read its bytes. A pipe or a device, which may keep one waiting for ever, is refused.
+
+    Raises:
+        OSError: it is not there, no file, or cannot be opened.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    return path.open("rb")
 
 
 def write_file(path: Path, content: bytes | str) -> None:

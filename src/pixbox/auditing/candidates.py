@@ -45,6 +45,7 @@ from pixbox.config import AnnotatedFolder, FolderPair, Format
 from pixbox.data.formats import Source, voc
 from pixbox.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from pixbox.data.splits import SplitName
+from pixbox.files import open_file
 
 _HEAD_BYTES = 1 << 14
 _LINES = 20
@@ -336,7 +337,7 @@ def _names_in_label_studio(file: Path) -> list[str]:
 def _found(file: Path, pattern: bytes) -> list[str]:
     """The first few matches in a file that may be very large."""
     try:
-        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with open_file(file) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             found = [match[1] for match in islice(re.finditer(pattern, content, re.IGNORECASE), _SAMPLE)]
     except (OSError, ValueError):
         return []
@@ -621,7 +622,7 @@ def _lines(file: Path) -> list[str]:
 def _head(file: Path) -> str:
     """The beginning of a text file; nothing if it cannot be read."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             data = stream.read(_HEAD_BYTES)
     except OSError:
         return ""

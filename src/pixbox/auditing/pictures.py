@@ -18,6 +18,7 @@ from pixbox.data.annotation import size_text
 from pixbox.data.findings import Finding
 from pixbox.data.images import AS_IT_IS, ImageFacts, PixelReading, describe_image, read_image
 from pixbox.errors import DataError
+from pixbox.files import open_file
 from pixbox.sample import Record
 
 SMALL = 32
@@ -155,7 +156,8 @@ def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _content(file: Path) -> bytes:
     try:
-        return blake2b(file.read_bytes(), digest_size=16).digest()
+        with open_file(file) as stream:
+            return blake2b(stream.read(), digest_size=16).digest()
     except OSError:
         return b""  # Reading the picture has told why.
 

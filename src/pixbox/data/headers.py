@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pixbox.data.tiff import TIFF_STARTS, WAY_OUT, TiffHeader, count_pages, read_tiff_header
 from pixbox.errors import DataError
+from pixbox.files import open_file
 
 # A closed set: some of Pillow's other readers start programs (EPS) or read far more than a picture. The JPEG
 # reader gives "MPO" for files of several JPEGs.
@@ -59,7 +60,8 @@ def read_bytes(path: Path) -> bytes:
         DataError: no such file, or it cannot be opened.
     """
     try:
-        return path.read_bytes()
+        with open_file(path) as file:
+            return file.read()
     except OSError as error:
         raise unreadable(path, error) from None
 

@@ -33,6 +33,7 @@ from pixbox.data.headers import (
 )
 from pixbox.data.tiff import WAY_OUT, TiffHeader, read_bands
 from pixbox.errors import DataError, Fault
+from pixbox.files import open_file
 from pixbox.labels import RawMask
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
@@ -179,7 +180,7 @@ def image_size_hw(path: Path) -> tuple[int, int]:
     if path.suffix.lower() == ".mat":
         return read_mask(path).size_hw
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             header = read_header(path, file)
             return size_hw_of(header, declared_orientation(path, header))
     except OSError as error:
@@ -193,7 +194,7 @@ def describe_image(path: Path) -> ImageFacts:
         DataError: no such file, or not a picture.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             header = read_header(path, file)
             orientation = declared_orientation(path, header)
             layout = header.layout

@@ -14,6 +14,7 @@ from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from pixbox.errors import DataError
+from pixbox.files import open_file
 
 _WAY_OUT = "Export or copy it again."
 _FAR = 1e15
@@ -81,7 +82,8 @@ def read_xml(path: Path) -> Element:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_file(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), code="missing-file") from None
     except OSError as error:
