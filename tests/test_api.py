@@ -19,8 +19,8 @@ import pixbox
 from tiny import SIZE_HW, draw_scene, experiment
 
 PUBLIC = [
-    "__version__", "Audit", "Experiment", "LabelMap", "Model", "PixboxError", "Segmentation", "audit", "convert", "demo",
-    "evaluate", "load", "models", "predict", "read_experiment", "schema", "train",
+    "__version__", "Audit", "Experiment", "LabelMap", "Model", "PixboxError", "Segmentation", "audit", "convert",
+    "demo", "evaluate", "load", "models", "predict", "read_experiment", "schema", "train",
 ]  # fmt: skip
 VERBS = ["audit", "convert", "demo", "evaluate", "load", "models", "predict", "schema", "train"]
 
