@@ -19,8 +19,9 @@ import pixbox
 from tiny import SIZE_HW, draw_scene, experiment
 
 PUBLIC = [
-    "__version__", "Audit", "Experiment", "LabelMap", "Model", "PixboxError", "Segmentation", "audit", "convert",
-    "demo", "evaluate", "load", "models", "predict", "read_experiment", "schema", "train",
+    "__version__", "Audit", "Categorization", "Detections", "Experiment", "LabelMap", "Model", "PixboxError",
+    "Segmentation", "audit", "convert", "demo", "evaluate", "load", "models", "predict", "read_experiment",
+    "schema", "train",
 ]  # fmt: skip
 VERBS = ["audit", "convert", "demo", "evaluate", "load", "models", "predict", "schema", "train"]
 
@@ -91,7 +92,7 @@ def test_a_picture_is_predicted_alike_as_file_as_array_and_by_the_verb(
     np.testing.assert_array_equal(of_array.probabilities.argmax(axis=0), of_array.mask)
     done: list[tuple[int, int]] = []
     written = pixbox.predict(trained.run, file, out=tmp_path, progress=lambda *step: done.append(step))
-    assert written.masks == {file: tmp_path / "s1001.png"}
+    assert written.files == {file: tmp_path / "s1001.png"}
     assert written.failed == ()
     assert done == [(1, 1)]
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "s1001.png")), of_file.mask)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Audit": "auditing.result",
+    "Categorization": "sample",
+    "Detections": "sample",
     "Experiment": "config",
     "LabelMap": "labels",
     "Model": "api",
@@ -42,6 +44,8 @@ _HOME = {
 
 __all__ = [
     "Audit",
+    "Categorization",
+    "Detections",
     "Experiment",
     "LabelMap",
     "Model",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pixbox.data.splits import SplitName
     from pixbox.evaluation import Evaluation
     from pixbox.networks.build import ArchitectureInfo
-    from pixbox.sample import Record, Segmentation
+    from pixbox.sample import Prediction, Record
 
 Overrides = Mapping[str, Any]
 
@@ -60,9 +60,9 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class PredictedFiles:
-    """What `predict` wrote: picture -> its mask file, and a fault for each picture that could not be read."""
+    """What `predict` wrote: picture -> its file, and a fault for each picture that could not be read."""
 
-    masks: dict[Path, Path]
+    files: dict[Path, Path]
     failed: tuple[Fault, ...]
 
 
@@ -77,8 +77,10 @@ class Model:
         self.labels = run.task.labels
         self.metrics = run.position.metrics
 
-    def predict(self, picture: str | Path | NDArray[np.uint8], *, probabilities: bool = False) -> Segmentation:
-        """Label every pixel of a picture (a file, or (H, W, 3) uint8 RGB) at its original size.
+    def predict(self, picture: str | Path | NDArray[np.uint8], *, probabilities: bool = False) -> Prediction:
+        """Label a picture (a file, or (H, W, 3) uint8 RGB) at its original size.
+
+        Returns a ``Segmentation``, ``Detections`` or ``Categorization``, as the model's task is.
 
         Raises:
             DataError: the file cannot be read as a picture.
@@ -271,17 +273,19 @@ def predict(
     save: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PredictedFiles:
-    """Label pictures and folders of pictures, writing one palette PNG each below ``out``.
+    """Label pictures and folders of pictures, writing one file each below ``out``.
 
-    ``save`` names what else to write: of ``overlay``, ``colors``, ``probabilities``. A picture that cannot be
-    read is listed in the result and does not stop the others.
+    For segmentation that is a palette PNG of class indices, for detection and classification a JSON file;
+    detection also writes ``predictions.json`` in COCO's results format. ``save`` names what else to write: of
+    ``overlay`` and, for segmentation, ``colors``, ``probabilities``. A picture that cannot be read is listed in the
+    result and does not stop the others.
 
     Raises:
         RunError: there is no usable checkpoint.
         DataError: an input does not exist; two files would be written to one path, or one over a picture.
     """
     from pixbox.checkpoint import load_run
-    from pixbox.prediction.outputs import find_pictures, output_paths, predict_files
+    from pixbox.prediction.outputs import SUFFIX, find_pictures, output_paths, predict_files
     from pixbox.prediction.predictor import Predictor
     from pixbox.sample import EXTRAS
 
@@ -290,9 +294,14 @@ def predict(
             raise ConfigError(f'"{name}" cannot be saved. {did_you_mean(name, EXTRAS)}', where="--save")
     given = [pictures] if isinstance(pictures, str | Path) else pictures
     found = find_pictures([Path(picture) for picture in given], Path(out))
-    paths = output_paths(found, Path(out), save)
-    masks, failed = predict_files(Predictor(load_run(Path(source), overrides)), paths, save, progress)
-    return PredictedFiles(masks, tuple(failed))
+    run = load_run(Path(source), overrides)
+    task = run.experiment.task
+    if task != "segmentation" and set(save) - {"overlay"}:
+        raise ConfigError(f"a model for {task} can save `overlay`, not `{', '.join(sorted(set(save)))}`",
+                          where="--save")  # fmt: skip
+    paths = output_paths(found, Path(out), save, SUFFIX[task])
+    written, failed = predict_files(Predictor(run), paths, save, Path(out), progress)
+    return PredictedFiles(written, tuple(failed))
 
 
 def demo(

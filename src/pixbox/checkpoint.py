@@ -22,7 +22,8 @@ from pixbox.documents import to_yaml
 from pixbox.errors import RunError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
-from pixbox.tasks.segmentation import SegmentationTask, build_segmentation
+from pixbox.tasks.build import build_task
+from pixbox.tasks.task import Task
 
 FORMAT = 1
 """Raised when a checkpoint can no longer be read by older versions."""
@@ -100,7 +101,7 @@ class Position:
 class LoadedRun:
     """A trained task with all that it needs to be used."""
 
-    task: SegmentationTask
+    task: Task
     experiment: Experiment
     position: Position
     source: Path
@@ -192,7 +193,7 @@ def load_run(source: Path, overrides: Mapping[str, Any] | None = None) -> Loaded
     saved = content["pixbox"]
     labels = LabelMap.model_validate(saved["labels"])
     experiment = saved_experiment(path, saved["experiment"], overrides)
-    task = build_segmentation(experiment, labels, torch.ones(len(labels)) if _has_class_weights(content) else None)
+    task = build_task(experiment, labels, torch.ones(len(labels)) if _has_class_weights(content) else None)
     try:
         task.load_state_dict(task_state(content))
     except RuntimeError as error:

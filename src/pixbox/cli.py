@@ -121,7 +121,8 @@ def convert(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
     out: Annotated[Path, typer.Option(help="The folder (for box-list: the file) to write.")],
     to: Annotated[
-        str | None, typer.Option(help="masks, box-list, coco, yolo or voc-boxes; default: masks, of voc-boxes box-list.")
+        str | None,
+        typer.Option(help="masks, box-list, coco, yolo or voc-boxes; default: masks, of voc-boxes box-list."),
     ] = None,
     split: Annotated[
         list[str] | None, typer.Option(help="What `data.train` would name; may be repeated. Default: train.")
@@ -206,8 +207,8 @@ def evaluate(
     for name, value in result.metrics.items():
         if isinstance(value, float):
             typer.echo(f"{name:24} {value:.4f}")
-    for name, iou in result.metrics["class_iou"].items():
-        typer.echo(f"  {name:22} {'not present' if iou is None else f'{iou:.4f}'}")
+    for name, value in next(v for v in result.metrics.values() if isinstance(v, dict)).items():
+        typer.echo(f"  {name:22} {'not present' if value is None else f'{value:.4f}'}")
     typer.echo(f"Report: {result.report}")
 
 
@@ -220,7 +221,7 @@ def predict(
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Label pictures: one palette PNG of class indices each, at the original size."""
+    """Label pictures: one palette PNG of class indices each, at the original size; boxes and classes as JSON."""
     from pixbox import api
 
     extras = [name.strip() for name in save.split(",") if name.strip()]
@@ -234,12 +235,12 @@ def predict(
         _print_json(
             {
                 "out": str(out),
-                "masks": {str(picture): str(mask) for picture, mask in result.masks.items()},
+                "files": {str(picture): str(file) for picture, file in result.files.items()},
                 "failed": [{"file": fault.where, "message": fault.what} for fault in result.failed],
             }
         )
     else:
-        typer.echo(f"{len(result.masks)} masks in {out}")
+        typer.echo(f"{len(result.files)} pictures labelled, in {out}")
     if result.failed:
         typer.echo(f"{len(result.failed)} pictures could not be read; they are listed above.", err=True)
         raise typer.Exit(1)

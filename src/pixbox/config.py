@@ -37,13 +37,20 @@ Format = Literal[
 ]  # fmt: skip
 Architecture = Literal[
     "unet", "unet_classic", "segnet", "pspnet", "unetplusplus", "manet", "linknet", "fpn", "pan",
-    "deeplabv3", "deeplabv3plus", "upernet", "segformer", "dpt",
+    "deeplabv3", "deeplabv3plus", "upernet", "segformer", "dpt", "retinanet", "classifier",
 ]  # fmt: skip
 LossName = Literal["cross_entropy", "binary", "dice", "cross_entropy_dice", "focal", "lovasz", "ohem"]
 ClassWeighting = Literal["none", "median_frequency", "enet", "inverse"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 ScheduleName = Literal["constant", "poly", "onecycle", "cosine", "step", "plateau"]
-MONITORED = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "val_loss", "train_loss")
+MONITORED: Mapping[Task, tuple[str, ...]] = {
+    "segmentation": ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "val_loss", "train_loss"),
+    "detection": ("map_50", "map", "map_75", "voc_map_50", "mar_100", "val_loss", "train_loss"),
+    "classification": ("accuracy", "top5_accuracy", "val_loss", "train_loss"),
+}
+"""What each task can be judged by; the first is the default."""
+_ARCHITECTURE: Mapping[Task, str] = {"segmentation": "unet", "detection": "retinanet", "classification": "classifier"}
+_LOSS: Mapping[Task, str] = {"segmentation": "cross_entropy", "detection": "focal", "classification": "cross_entropy"}
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -248,7 +255,10 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Which network. ``pixbox models`` prints what can be named."""
 
-    architecture: Annotated[Architecture, Field(description="The network.")] = "unet"
+    architecture: Annotated[
+        Architecture,
+        Field(description="The network. Default: `unet`, for detection `retinanet`, for classification `classifier`."),
+    ] = "unet"
     encoder: Annotated[
         str | None,
         Field(description="A timm model (`resnet34`), or one of the architecture's own; default: the architecture's."),
@@ -283,12 +293,41 @@ class DetectionConfig(Section):
     positive_iou: Annotated[
         float, Field(gt=0, lt=1, description="Least IoU of a box and an anchor that is to find it.")
     ] = 0.5
+    negative_iou: Annotated[
+        float, Field(gt=0, lt=1, description="An anchor with less IoU with every box is background.")
+    ] = 0.4
+    focal_alpha: Annotated[
+        Share, Field(description="Focal loss: weight of a class that is there; its exponent is `loss.gamma`.")
+    ] = 0.25
+    box_loss: Annotated[Literal["smooth_l1", "l1", "giou"], Field(description="The loss of the boxes.")] = "smooth_l1"
+    box_weight: Annotated[NonNegative, Field(description="Factor of the boxes' loss.")] = 1.0
+    min_area: Annotated[
+        NonNegative, Field(description="Boxes of which augmentation leaves less are dropped, square pixels.")
+    ] = 25.0
+    score_threshold: Annotated[Share, Field(description="Boxes with a lower score are not kept.")] = 0.05
+    shown_score: Annotated[Share, Field(description="Boxes with a lower score are not drawn.")] = 0.5
+    overlap: Annotated[
+        Literal["union", "min"],
+        Field(description="Overlap of two found boxes: their IoU, or the intersection's share of the smaller one."),
+    ] = "union"
+    overlap_threshold: Annotated[
+        Share, Field(description="Of boxes of one class that overlap more, the best is kept.")
+    ] = 0.5
+    max_detections: Annotated[Count, Field(description="Most boxes of one picture.")] = 300
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DetectionConfig:
+        if self.negative_iou > self.positive_iou:
+            raise ValueError("negative_iou must not be larger than positive_iou")
+        return self
 
 
 class LossConfig(Section):
     """What training makes small."""
 
-    name: Annotated[LossName, Field(description="The loss.")] = "cross_entropy"
+    name: Annotated[
+        LossName, Field(description="The loss. Default: `cross_entropy`; detection knows only `focal`.")
+    ] = "cross_entropy"
     class_weights: Annotated[
         ClassWeighting | list[NonNegative],
         Field(description=(
@@ -367,7 +406,9 @@ class TrainingConfig(Section):
     monitor: Annotated[
         str,
         Field(description=(
-            "What makes a checkpoint the best: `max` or `min` and one of " + ", ".join(MONITORED) + "; or `off` (the last is the best)."
+            "What makes a checkpoint the best: `max` or `min` and one of " + ", ".join(MONITORED["segmentation"]) + " (detection: "
+            + ", ".join(MONITORED["detection"][:-2]) + "; classification: " + ", ".join(MONITORED["classification"][:-2])
+            + "); or `off` (the last is the best). Default: the task's first."
         )),
     ] = "max miou"  # fmt: skip
     patience: Annotated[
@@ -414,10 +455,9 @@ class TrainingConfig(Section):
     @classmethod
     def _monitor_known(cls, monitor: str) -> str:
         direction, _, name = monitor.partition(" ")
-        if monitor != "off" and (direction not in ("max", "min") or name not in MONITORED):
-            raise ValueError(
-                f'"{monitor}" is not known. Write `off`, or `max` or `min` and one of: {", ".join(MONITORED)}'
-            )
+        known = list(dict.fromkeys(name for names in MONITORED.values() for name in names))
+        if monitor != "off" and (direction not in ("max", "min") or name not in known):
+            raise ValueError(f'"{monitor}" is not known. Write `off`, or `max` or `min` and one of: {", ".join(known)}')
         return monitor
 
     @model_validator(mode="after")
@@ -467,6 +507,37 @@ class Experiment(Section):
         None
     )
     origin: Annotated[str, Field(description="Where these data come from; shown when `data.root` is missing.")] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_task(cls, data: Any) -> Any:
+        """What is not written follows the task: a U-Net is no detector."""
+        if not isinstance(data, dict) or data.get("task") not in MONITORED:
+            return data
+        task = data["task"]
+        data = dict(data)
+        for section, key, default in (
+            ("model", "architecture", _ARCHITECTURE[task]),
+            ("loss", "name", _LOSS[task]),
+            ("training", "monitor", f"max {MONITORED[task][0]}"),
+        ):
+            if isinstance(data.setdefault(section, {}), dict):
+                data[section] = {key: default, **data[section]}
+        return data
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Experiment:
+        monitor, known = self.training.monitor, MONITORED[self.task]
+        if monitor != "off" and monitor.split()[1] not in known:
+            raise ValueError(f"training.monitor: {self.task} is not judged by `{monitor}`, but by {', '.join(known)}")
+        if self.task != "segmentation":
+            if self.loss.name != _LOSS[self.task]:
+                raise ValueError(f"loss.name: {self.task} knows only `{_LOSS[self.task]}`, not `{self.loss.name}`")
+            if self.loss.class_weights != "none":
+                raise ValueError(f"loss.class_weights: {self.task} knows none")
+            if self.first_stage is not None:
+                raise ValueError("first_stage: two stages are for `task: segmentation`")
+        return self
 
     def to_yaml(self) -> str:
         """The whole experiment, defaults written out; ``read_experiment`` reads it back to an equal one."""

@@ -35,11 +35,16 @@ def overlay(
 
 
 def draw_boxes(
-    image: NDArray[np.uint8], boxes_xyxy: NDArray[np.float32], classes: NDArray[np.int64], labels: LabelMap
+    image: NDArray[np.uint8],
+    boxes_xyxy: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    labels: LabelMap,
+    scores: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
     """Each box outlined in its class's colour on a copy of the picture, with a dark rim that shows on any ground.
 
-    ``image`` is (H, W, 3) uint8 RGB, ``boxes_xyxy`` (N, 4) in its pixels, ``classes`` (N,) class indices.
+    ``image`` is (H, W, 3) uint8 RGB, ``boxes_xyxy`` (N, 4) in its pixels, ``classes`` (N,) class indices. With
+    ``scores``, (N,) in 0..1, the name of the class and the score stand at the box.
     """
     drawn = image.copy()
     width = max(1, round(max(image.shape[:2]) / 320))
@@ -48,7 +53,28 @@ def draw_boxes(
         x1, y1, x2, y2 = (round(float(corner)) for corner in box)
         cv2.rectangle(drawn, (x1, y1), (x2, y2), (20, 20, 20), 2 * width + 1)
         cv2.rectangle(drawn, (x1, y1), (x2, y2), [int(part) for part in colors[index]], width)
+    for box, index, score in zip(boxes_xyxy, classes, scores if scores is not None else (), strict=False):
+        _write(drawn, f"{labels.names[index]} {score:.2f}", (float(box[0]), float(box[1])), colors[index])
     return drawn
+
+
+def caption(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """A copy of a picture, (H, W, 3) uint8 RGB, with a line of text in its upper left corner."""
+    drawn = image.copy()
+    _write(drawn, text, (0.0, 0.0), np.array([250, 250, 250], dtype=np.uint8))
+    return drawn
+
+
+def _write(image: NDArray[np.uint8], text: str, place_xy: tuple[float, float], color: NDArray[np.uint8]) -> None:
+    """Text on a plate of a colour, its lower left corner at a place, but within the picture."""
+    scale = max(0.35, max(image.shape[:2]) / 1600)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    x = round(min(max(0.0, place_xy[0]), max(0, image.shape[1] - width - 4)))
+    y = round(max(place_xy[1], height + below + 2))
+    cv2.rectangle(image, (x, y - height - below - 2), (x + width + 4, y), [int(part) for part in color], cv2.FILLED)
+    bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
+    ink = (20, 20, 20) if bright else (250, 250, 250)
+    cv2.putText(image, text, (x + 2, y - below), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
 
 
 def error_map(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArray[np.uint8]:

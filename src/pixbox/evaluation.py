@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-import heapq
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
-from pixbox.auditing.scan import scan_labels
+from pixbox.auditing.scan import scan_categories, scan_labels, scan_objects
+from pixbox.boxes import Selection
 from pixbox.checkpoint import LoadedRun, RunFolder, read_history
+from pixbox.config import Experiment
 from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, WholeSet, pixel_reading, whole_loader, worker_count
+from pixbox.data.findings import Findings
 from pixbox.data.splits import SplitName, labels_of, read_split
 from pixbox.drawing import overlay
 from pixbox.errors import ConfigError, DataError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
+from pixbox.metrics import DetectionScores, PictureErrors
 from pixbox.networks.network import parameter_counts
 from pixbox.prediction.predictor import Predictor
-from pixbox.report import Example, SegmentationReport, write_report
-from pixbox.sample import Mask, WholeImage, as_png
+from pixbox.report import (
+    ClassificationExample,
+    ClassificationReport,
+    DetectionExample,
+    DetectionReport,
+    Example,
+    SegmentationReport,
+    write_classification_report,
+    write_detection_report,
+    write_report,
+)
+from pixbox.sample import Boxes, Category, Mask, Record, WholeImage, as_png
+from pixbox.tasks.classification import ClassificationTask
+from pixbox.tasks.detection import DetectionTask
+from pixbox.tasks.segmentation import SegmentationTask
+from pixbox.tasks.task import Task
 from pixbox.version import __version__
 
 WORST = 12
@@ -52,7 +69,7 @@ class Evaluation:
 def evaluate_run(
     run: LoadedRun, split: SplitName, folder: Path, *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Evaluation:
-    """Score every pixel of a split at its original size and write the result into ``folder``.
+    """Score a split at its original size and write the result into ``folder``.
 
     ``progress`` is called with the number of pictures done and their total.
 
@@ -60,74 +77,156 @@ def evaluate_run(
         ConfigError: the split is not configured, or its label map has other classes than the model.
         DataError: files of the split cannot be used; the faults of all masks at once, before any is scored.
     """
-    experiment = run.experiment
+    experiment, task = run.experiment, run.task
     labels = _matching_labels(run)
     records = read_split(experiment, split)
-    scan_labels(records, labels).findings.raise_errors()
-    reader = SampleReader(labels, open_cache("none", None), pixel_reading(experiment.data))
+    _check_labels(records, labels, experiment).raise_errors()
+    reader = SampleReader(labels, open_cache("none", None), pixel_reading(experiment.data), experiment.task)
     dataset = WholeSet(records, reader, experiment)
     predictor = Predictor(run)
-    confusion = run.task.confusion()
-    worst: list[tuple[float, int]] = []  # a heap of the lowest scores, negated
+    scores = task.scores()
+    badness: list[float] = []
+    boxes: dict[int, Selection] = {}
     workers = min(2, worker_count(experiment.data.workers, on_gpu=torch.cuda.is_available(), pictures=len(records)))
     for index, item in enumerate(whole_loader(dataset, workers=workers)):
         if isinstance(item, DataError):
             raise item
-        predicted = _predict(predictor, item)
-        single = run.task.confusion()
-        single.update(predicted, _truth(item))
-        confusion.merge(single)
-        score = single.compute(labels.names).miou
-        heapq.heappush(worst, (-(1.0 if score is None else score), index))
-        if len(worst) > WORST:
-            heapq.heappop(worst)
+        prediction = _predict(predictor, item)
+        task.score(scores, index, prediction, item.target)
+        badness.append(_badness(task, prediction, item))
+        if isinstance(prediction, Selection):
+            boxes[index] = Selection(prediction.boxes_xyxy.cpu(), prediction.classes.cpu(), prediction.scores.cpu())
         progress(index + 1, len(records))
-    metrics = confusion.compute(labels.names, len(records)).to_plain()
-    examples = [
-        _example(dataset[index], predictor, -negative) for negative, index in sorted(worst, key=lambda item: -item[0])
-    ]
-    _write_worst(folder, examples, labels)
-    write_file(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    report = SegmentationReport(
-        title=experiment.name,
-        split=split,
-        experiment=experiment,
-        labels=labels,
-        metrics=metrics,
-        confusion=confusion.matrix.cpu().numpy(),
-        history=read_history(RunFolder.of(run.source).history),
-        examples=examples,
-        facts=_facts(run, predictor),
-    )
-    write_report(report, folder)
-    return Evaluation(metrics, folder)
+    if isinstance(scores, DetectionScores):
+        threshold = _threshold(scores)
+        badness = [scores.picture_errors(index, threshold).count for index in range(len(records))]
+    metrics = task.metrics(scores, len(records))
+    shown = [index for index in range(len(records)) if math.isfinite(badness[index])]
+    worst = [(index, dataset[index]) for index in sorted(shown, key=lambda index: -badness[index])[:WORST]]
+    # Boxes are those that were counted: errors name them by their place.
+    predicted = [(index, item, boxes.get(index) or _predict(predictor, item)) for index, item in worst]
+    _write_worst(folder, task, predicted)
+    write_file(folder / "metrics.json", json.dumps(metrics.to_plain(), indent=2, ensure_ascii=False) + "\n")
+    _write_report(run, predictor, split, scores, metrics, predicted, folder)
+    return Evaluation(metrics.to_plain(), folder)
 
 
-def _write_worst(folder: Path, examples: list[Example], labels: LabelMap) -> None:
+Predicted = tuple[int, WholeImage, Any]
+"""A picture's place in the split, the picture with its truth, and the task's prediction."""
+
+
+def _predict(predictor: Predictor, item: WholeImage) -> Any:
+    return predictor.task.decode(predictor.answer(item.image, item.placement), item.placement)
+
+
+def _check_labels(records: Sequence[Record], labels: LabelMap, experiment: Experiment) -> Findings:
+    if experiment.task == "segmentation":
+        return scan_labels(records, labels).findings
+    if experiment.task == "detection":
+        return scan_objects(records, labels).findings
+    return scan_categories(records, labels)[1]
+
+
+def _badness(task: Task, prediction: Any, item: WholeImage) -> float:
+    """Orders the pictures of a split, the worst highest; minus infinity is not worth showing.
+
+    Boxes are compared when all are known.
+    """
+    if isinstance(task, SegmentationTask):
+        single = task.scores()
+        assert item.target is not None
+        task.score(single, 0, prediction, item.target)
+        miou = task.metrics(single, 1).miou
+        return -1.0 if miou is None else -miou
+    if isinstance(task, ClassificationTask):
+        assert isinstance(item.target, Category)
+        predicted = int(prediction.argmax())
+        return -math.inf if predicted == item.target.index else float(prediction[predicted])
+    return 0.0
+
+
+def _threshold(scores: DetectionScores) -> float:
+    """The score from which on a box counts, where errors are counted and drawn: that of the best F1."""
+    best = scores.best_threshold()
+    return 0.5 if best is None else best.score_threshold
+
+
+def _write_worst(folder: Path, task: Task, predicted: Sequence[Predicted]) -> None:
     for former in folder.glob("worst-[0-9][0-9]-*.png"):
         former.unlink()
-    for rank, example in enumerate(examples, start=1):
-        picture = Image.fromarray(overlay(example.image, example.prediction, labels, 0.5))
-        write_file(folder / f"worst-{rank:02d}-{example.id.replace('/', '_')}.png", as_png(picture))
+    for rank, (_, item, prediction) in enumerate(predicted, start=1):
+        if isinstance(task, SegmentationTask):
+            drawn = overlay(item.original, prediction.cpu().numpy(), task.labels, 0.5)
+        else:
+            drawn = task.picture(item.original, prediction)
+        write_file(folder / f"worst-{rank:02d}-{item.id.replace('/', '_')}.png", as_png(Image.fromarray(drawn)))
 
 
-def _predict(predictor: Predictor, item: WholeImage) -> torch.Tensor:
-    logits = predictor.logits(item.image, item.placement)
-    return predictor.task.classes(logits, item.placement)[0].cpu()
+def _write_report(
+    run: LoadedRun,
+    predictor: Predictor,
+    split: SplitName,
+    scores: Any,
+    metrics: Any,
+    predicted: Sequence[Predicted],
+    folder: Path,
+) -> None:
+    common: dict[str, Any] = {
+        "title": run.experiment.name,
+        "split": split,
+        "experiment": run.experiment,
+        "labels": run.task.labels,
+        "history": read_history(RunFolder.of(run.source).history),
+        "facts": _facts(run, predictor),
+    }
+    if isinstance(run.task, SegmentationTask):
+        examples = [_pixel_example(run.task, item, prediction) for _, item, prediction in predicted]
+        confusion = scores.matrix.cpu().numpy()
+        write_report(
+            SegmentationReport(**common, metrics=metrics.to_plain(), confusion=confusion, examples=examples), folder
+        )
+    elif isinstance(run.task, DetectionTask):
+        threshold = _threshold(scores)
+        write_detection_report(
+            DetectionReport(
+                **common,
+                metrics=metrics,
+                curves=scores.curves(run.task.labels.names),
+                operating_point=scores.best_threshold(),
+                examples=[
+                    _box_example(item, prediction, scores.picture_errors(index, threshold))
+                    for index, item, prediction in predicted
+                ],
+            ),
+            folder,
+        )
+    else:
+        confusion = scores.confusion.matrix.cpu().numpy()
+        named = [_named_example(item, prediction) for _, item, prediction in predicted]
+        write_classification_report(
+            ClassificationReport(**common, metrics=metrics, confusion=confusion, examples=named), folder
+        )
 
 
-def _truth(item: WholeImage) -> torch.Tensor:
+def _pixel_example(task: SegmentationTask, item: WholeImage, prediction: torch.Tensor) -> Example:
     assert isinstance(item.target, Mask)
-    return torch.from_numpy(np.array(item.target.classes))
+    miou = -_badness(task, prediction, item)
+    return Example(item.id, item.original, item.target.classes, prediction.cpu().numpy(), miou)
 
 
-def _example(item: WholeImage, predictor: Predictor, score: float) -> Example:
-    return Example(
-        id=item.id,
-        image=item.original,
-        truth=_truth(item).numpy(),
-        prediction=_predict(predictor, item).numpy(),
-        miou=score,
+def _box_example(item: WholeImage, prediction: Selection, errors: PictureErrors) -> DetectionExample:
+    assert isinstance(item.target, Boxes)
+    boxes, classes, scores = prediction.boxes_xyxy, prediction.classes, prediction.scores
+    return DetectionExample(
+        item.id, item.original, item.target, boxes.cpu().numpy(), classes.cpu().numpy(), scores.cpu().numpy(), errors
+    )
+
+
+def _named_example(item: WholeImage, prediction: torch.Tensor) -> ClassificationExample:
+    assert isinstance(item.target, Category)
+    predicted, truth = int(prediction.argmax()), item.target.index
+    return ClassificationExample(
+        item.id, item.original, truth, predicted, float(prediction[predicted]), float(prediction[truth])
     )
 
 

@@ -6,16 +6,17 @@ Rows before columns everywhere: sizes are (height, width); boxes are (x1, y1, x2
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixbox.drawing import overlay
+from pixbox.drawing import caption, draw_boxes, overlay
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
 
@@ -181,17 +182,59 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxTargets:
+    """The boxes of B pictures, filled up to M, the most that one of them has.
+
+    Attributes:
+        boxes_xyxy: (B, M, 4) float32, pixels of the input.
+        classes: (B, M) int64 class indices.
+        valid: (B, M) bool; False where a row only fills up.
+        difficult: (B, M) bool; such boxes are neither to be found nor background.
+    """
+
+    boxes_xyxy: Tensor
+    classes: Tensor
+    valid: Tensor
+    difficult: Tensor
+
+    def to(self, target: device | str, non_blocking: bool = False) -> BoxTargets:
+        return BoxTargets(*(part.to(target, non_blocking=non_blocking) for part in self._parts()))
+
+    def pin_memory(self) -> BoxTargets:
+        return BoxTargets(*(part.pin_memory() for part in self._parts()))
+
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.boxes_xyxy, self.classes, self.valid, self.difficult
+
+
+def stack_boxes(pictures: Sequence[Boxes]) -> BoxTargets:
+    """The boxes of a batch, filled up with empty ones."""
+    from torch import from_numpy
+
+    most = max((len(boxes.classes) for boxes in pictures), default=0)
+    xyxy = np.zeros((len(pictures), most, 4), dtype=np.float32)
+    classes = np.zeros((len(pictures), most), dtype=np.int64)
+    valid, difficult = np.zeros_like(classes, dtype=np.bool_), np.zeros_like(classes, dtype=np.bool_)
+    for row, boxes in enumerate(pictures):
+        count = len(boxes.classes)
+        xyxy[row, :count], classes[row, :count], valid[row, :count] = boxes.xyxy, boxes.classes, True
+        difficult[row, :count] = boxes.difficult
+    return BoxTargets(*(from_numpy(array) for array in (xyxy, classes, valid, difficult)))
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one forward pass takes.
 
     Attributes:
         images: (B, 3, H, W) uint8 RGB; scaling to floats happens in the model.
-        targets: one Tensor for pixels, (B, H, W) uint8 class indices or ``IGNORE``.
+        targets: for pixels (B, H, W) uint8 class indices or ``IGNORE``; for boxes BoxTargets; for whole pictures (B,)
+            int64 class indices.
         ids: of the Records.
     """
 
     images: Tensor
-    targets: Tensor
+    targets: Tensor | BoxTargets
     ids: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -294,6 +337,109 @@ class Segmentation:
         for file, content in files.items():
             write_file(file, content)
         return list(files)
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The boxes found in a picture, by falling score, with what is needed to show and save them.
+
+    Attributes:
+        name: file name of the picture without folder and suffix.
+        image: (H, W, 3) uint8 RGB, the picture at its original size.
+        boxes_xyxy: (N, 4) float32, pixels of the picture.
+        classes: (N,) int64 class indices.
+        scores: (N,) float32, 0 to 1.
+        labels: what the indices mean.
+        shown_score: boxes of a lower score are not drawn.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    boxes_xyxy: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    labels: LabelMap
+    shown_score: float = 0.5
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        if self.boxes_xyxy.shape != (count, 4) or self.classes.shape != (count,):
+            raise ValueError(f"{self.boxes_xyxy.shape} boxes, {self.classes.shape} classes and {count} scores disagree")
+        if self.image.ndim != 3 or self.image.shape[2] != 3:
+            raise ValueError(f"a picture is (H, W, 3), not {self.image.shape}")
+
+    def overlay(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB: the picture with the boxes, their names and scores."""
+        shown = self.scores >= self.shown_score
+        return draw_boxes(self.image, self.boxes_xyxy[shown], self.classes[shown], self.labels, self.scores[shown])
+
+    def to_plain(self) -> dict[str, Any]:
+        """What is saved: ``size`` as [height, width], ``boxes`` with ``box`` (x1, y1, x2, y2), ``class``, ``score``."""
+        found = zip(self.boxes_xyxy.tolist(), self.classes.tolist(), self.scores.tolist(), strict=True)
+        return {
+            "size": list(self.image.shape[:2]),
+            "boxes": [
+                {"box": [round(c, 2) for c in box], "class": self.labels.names[index], "score": round(score, 5)}
+                for box, index, score in found
+            ],
+        }
+
+    def save(self, path: str | Path, extras: Sequence[str] = ()) -> list[Path]:
+        """Write the boxes as JSON: a folder (``<name>.json``) or a file; ``overlay`` beside it. Returns the paths."""
+        return _save_json(self, path, extras)
+
+
+@dataclass(frozen=True, slots=True)
+class Categorization:
+    """The class of a whole picture.
+
+    Attributes:
+        name, image, labels: as in ``Segmentation``.
+        probabilities: (N,) float32 that sum to one.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+    labels: LabelMap
+
+    def __post_init__(self) -> None:
+        if self.probabilities.shape != (len(self.labels),):
+            raise ValueError(f"{self.probabilities.shape} probabilities for {len(self.labels)} classes")
+
+    @property
+    def category(self) -> str:
+        """The most probable class."""
+        return self.labels.names[int(self.probabilities.argmax())]
+
+    def overlay(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB: the picture with the name of its class and the probability."""
+        return caption(self.image, f"{self.category} {self.probabilities.max():.2f}")
+
+    def to_plain(self) -> dict[str, Any]:
+        """What is saved: ``size``, ``class``, and ``probabilities`` by name, highest first."""
+        order = np.argsort(-self.probabilities, kind="stable")
+        named = {self.labels.names[index]: round(float(self.probabilities[index]), 6) for index in order}
+        return {"size": list(self.image.shape[:2]), "class": self.category, "probabilities": named}
+
+    def save(self, path: str | Path, extras: Sequence[str] = ()) -> list[Path]:
+        """Write the classes as JSON: a folder (``<name>.json``) or a file; ``overlay`` beside it. Returns the paths."""
+        return _save_json(self, path, extras)
+
+
+Prediction = Segmentation | Detections | Categorization
+
+
+def _save_json(result: Detections | Categorization, path: str | Path, extras: Sequence[str]) -> list[Path]:
+    path = Path(path)
+    if path.suffix.lower() != ".json":
+        path = path / f"{result.name}.json"
+    files: dict[Path, bytes | str] = {path: json.dumps(result.to_plain(), indent=1, ensure_ascii=False) + "\n"}
+    if "overlay" in extras:
+        files[extra_file(path, "overlay")] = as_png(Image.fromarray(result.overlay()))
+    for file, content in files.items():
+        write_file(file, content)
+    return list(files)
 
 
 def as_png(image: Image.Image) -> bytes:

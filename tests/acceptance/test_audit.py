@@ -71,11 +71,18 @@ def test_a_folder_of_boxes_is_audited_for_detection(
     written = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert written["task"] == "detection"
     assert audit(command, tmp_path / "recipe.yaml")[0] == 0
+    trained = command("train", tmp_path / "recipe.yaml", *QUICK, "--out", tmp_path / "run", "--json")
+    assert trained.status == 0, trained.err
+    assert "map_50" in trained.json["best"]
 
 
 def test_folders_of_classes_are_audited_for_classification(command: Command, tmp_path: Path) -> None:
-    status, result = audit(command, trees.write_imagefolder(tmp_path / "data"))
+    folder = trees.write_imagefolder(tmp_path / "data")
+    status, result = audit(command, folder, "--write-recipe", tmp_path / "recipe.yaml")
     assert (status, result["task"]) == (0, "classification")
+    trained = command("train", tmp_path / "recipe.yaml", *QUICK, "--out", tmp_path / "run", "--json")
+    assert trained.status == 0, trained.err
+    assert "accuracy" in trained.json["best"]
     assert sum(c["images"] for c in result["splits"]["train"]["classes"].values()) > 0
 
 

@@ -127,7 +127,7 @@ def test_evaluation_equals_scikit_learn_on_the_masks_that_predict_writes(
     predicted = command("predict", run, scenes / "images", "--out", tmp_path / "masks", "--json")
     assert predicted.status == 0, predicted.err
     assert predicted.json["failed"] == []
-    pairs = pairs_on_disk(scenes, "val.txt", predicted.json["masks"])
+    pairs = pairs_on_disk(scenes, "val.txt", predicted.json["files"])
     assert any((truth < 0).any() for truth, _ in pairs)
     found = command("evaluate", run, "--json", "--out", tmp_path / "figures")
     assert_figures(found.json, scikit_learn_figures(pairs))
@@ -139,7 +139,7 @@ def test_masks_of_any_size_are_counted_at_their_own_size(run: Path, tmp_path: Pa
     data = write_odd_scenes(tmp_path / "odd")
     other = ("--set", f"data.fit={fit}")
     predicted = command("predict", run, data / "images", "--out", tmp_path / "masks", "--json", *other)
-    pairs = pairs_on_disk(data, "odd.txt", predicted.json["masks"])
+    pairs = pairs_on_disk(data, "odd.txt", predicted.json["files"])
     assert [predicted.shape for _, predicted in pairs] == [(37, 53), (61, 40), (29, 30), (35, 131)]
     found = command(
         "evaluate", run, "--json", "--out", tmp_path / "figures", *other,

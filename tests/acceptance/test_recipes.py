@@ -124,7 +124,7 @@ def test_a_recipe_trains_is_evaluated_and_predicts(name: str, tmp_path: Path) ->
     model = pixbox.load(run.run)
     predicted = pixbox.predict(run.run, pictures[:2], out=tmp_path / "masks", save=["overlay"])
     assert predicted.failed == ()
-    for picture, mask in predicted.masks.items():
+    for picture, mask in predicted.files.items():
         with Image.open(mask) as saved:
             assert saved.size == SIZE_HW[::-1]
             np.testing.assert_array_equal(np.array(saved), model.predict(picture).mask)

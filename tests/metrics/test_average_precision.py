@@ -244,6 +244,7 @@ def test_coco_ignores_one_detection_of_a_difficult_box_and_voc_all() -> None:
     assert found.map_50 == pytest.approx(0.5)
     assert found.voc_map_50 == pytest.approx(1.0)
     assert found.boxes == 1
+    assert found.class_boxes == {"a": 1, "b": 0}
 
 
 # VOC

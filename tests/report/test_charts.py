@@ -1,17 +1,21 @@
 import re
 
+import numpy as np
 import pytest
 
 from pixbox.report.charts import (
     Bar,
     Series,
+    Spot,
     Spread,
+    Trace,
     bar_chart,
     line_chart,
     round_ticks,
     scatter_chart,
     shape_drawings,
     spread_chart,
+    unit_chart,
 )
 
 
@@ -96,6 +100,37 @@ def test_shapes_are_drawn_to_one_scale():
     assert [(float(w), float(h)) for w, h in drawn] == [(22, 44), (88, 11)]
 
 
+def polylines(chart):
+    """The points of each curve, (K, 2)."""
+    lines = re.findall(r'polyline class="curve" points="([^"]+)"', chart)
+    return [np.array([[float(part) for part in pair.split(",")] for pair in line.split()]) for line in lines]
+
+
+def test_shares_run_from_zero_to_all_on_both_axes():
+    corners = Trace("a", np.array([[0, 0], [0.25, 1], [1, 1]]), [], Spot(0.5, 0.5, "half <b>"))
+    chart = unit_chart("Shares", "x", "y", [corners], (Spot(1, 0, "all"), "there"))
+    ((left, bottom), (quarter, top), (right, _)) = polylines(chart)[0]
+    assert quarter == pytest.approx(left + (right - left) / 4, abs=0.1)
+    ((x, y),) = re.findall(r'class="dot" cx="(\S+)" cy="(\S+)"', chart)
+    assert (float(x), float(y)) == pytest.approx(((left + right) / 2, (top + bottom) / 2), abs=0.1)
+    # The mark's diamond starts eight pixels above its place.
+    (mark,) = re.findall(r'<path d="M(\S+) (\S+)l', chart)
+    assert (float(mark[0]), float(mark[1])) == pytest.approx((right, bottom - 8))
+    assert "half &lt;b&gt;" in chart
+    assert chart.count(">100%</text>") == 2
+
+
+def test_curve_of_many_points_is_short_and_stays_where_it_is():
+    x = np.linspace(0, 1, 20_000)
+    rough = 0.5 + 0.4 * np.sin(9 * x) * (1 - x)
+    (line,) = polylines(unit_chart("Shares", "x", "y", [Trace("a", np.stack((x, rough), 1), [])], None))
+    assert len(line) < 200
+    (left, right), span = line[[0, -1], 0], np.ptp(line[:, 1])
+    drawn = np.interp(x, (line[:, 0] - left) / (right - left), line[:, 1])
+    expected = line[0, 1] + (0.5 - rough) * span / np.ptp(rough)
+    assert np.abs(drawn - expected).max() < 1
+
+
 def test_charts_of_nothing_are_refused():
     with pytest.raises(ValueError, match="bars"):
         bar_chart("Sizes", [])
@@ -105,3 +140,5 @@ def test_charts_of_nothing_are_refused():
         scatter_chart("Sizes", "", "", {})
     with pytest.raises(ValueError, match="nothing"):
         spread_chart("Mean", [])
+    with pytest.raises(ValueError, match="1 to 10 curves"):
+        unit_chart("Shares", "x", "y", [], None)

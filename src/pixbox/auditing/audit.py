@@ -6,7 +6,7 @@ import glob
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -22,11 +22,11 @@ from pixbox.auditing.duplicates import PictureKey, find_duplicates, find_shared_
 from pixbox.auditing.encoding import Encoding, infer_encoding
 from pixbox.auditing.layout import Layout, infer_layout
 from pixbox.auditing.masks import check_mark
-from pixbox.auditing.objects import anchor_finding, check_objects, compare_anchors
+from pixbox.auditing.objects import anchor_finding, compare_anchors
 from pixbox.auditing.pictures import PictureFacts, inspect_pictures
 from pixbox.auditing.recipe import suit
 from pixbox.auditing.result import Audit, Preview, SplitSummary
-from pixbox.auditing.scan import LabelScan, scan_labels
+from pixbox.auditing.scan import LabelScan, ObjectScan, scan_categories, scan_labels, scan_objects
 from pixbox.config import Experiment
 from pixbox.data.annotation import read_classes, to_boxes
 from pixbox.data.dataset import pixel_reading
@@ -152,9 +152,9 @@ def _audit(experiment: Experiment, labels: LabelMap | None, draft: _Draft, start
         seen = _look_at_labels(name, records, labels, experiment, pictures, findings, progress)
         summaries.append(seen.summary)
         if name == "train":
-            weights = _class_weights(seen.scan) if seen.scan is not None else {}
-            if experiment.task == "detection":
-                anchors = compare_anchors(seen.boxes, seen.sizes, experiment.data, experiment.detection)
+            weights = _class_weights(seen.pixels) if seen.pixels is not None else {}
+            if experiment.task == "detection" and seen.objects is not None:
+                anchors = compare_anchors(seen.objects.boxes, seen.objects.sizes, experiment.data, experiment.detection)
     if anchors is not None and (finding := anchor_finding(anchors, experiment.detection)):
         findings.append(finding)
     if labels is not None:
@@ -249,12 +249,11 @@ def _inspect(splits: Splits, experiment: Experiment, findings: Findings, progres
 
 @dataclass
 class _Seen:
-    """What was seen of the labels of one split; boxes and sizes of its pictures for the anchors."""
+    """What was seen of the labels of one split; the scans that its kind of label has."""
 
     summary: SplitSummary
-    scan: LabelScan | None
-    boxes: list[NDArray[np.float32]]
-    sizes: list[tuple[int, int]]
+    pixels: LabelScan | None = None
+    objects: ObjectScan | None = None
 
 
 def _look_at_labels(
@@ -268,61 +267,46 @@ def _look_at_labels(
 ) -> _Seen:
     sizes = pictures.sizes
     zeros = np.zeros(len(labels), dtype=np.int64)
-    objects, with_class = zeros.copy(), zeros.copy()
     readable = [record for record in records if record.id in sizes]
     seen = _Seen(
-        SplitSummary(name, len(readable), Counter(sizes[record.id] for record in readable), zeros, 0, zeros, zeros),
-        None, [], [],
-    )  # fmt: skip
-    for record in readable:
-        if isinstance(record.annotation, Shapes):
-            check = check_objects(record, record.annotation, labels, sizes[record.id])
-            # Names that the label map lacks are told once, by whichever check comes first.
-            findings.extend(_for_task(check.findings, experiment), split=name)
-            objects += check.counts
-            with_class += check.counts > 0
-            seen.boxes.append(check.boxes_xyxy)
-            seen.sizes.append(sizes[record.id])
-        elif isinstance(record.annotation, str):
-            _count_category(record, record.annotation, labels, with_class, findings, name)
+        SplitSummary(name, len(readable), Counter(sizes[record.id] for record in readable), zeros, 0, zeros, zeros)
+    )
+    if any(isinstance(record.annotation, Shapes) for record in readable):
+        described = [record for record in readable if isinstance(record.annotation, Shapes)]
+        seen.objects = scan_objects(described, labels, sizes=sizes)
+        findings.extend(_for_task(seen.objects.findings, experiment), split=name)
+        seen.summary = replace(
+            seen.summary, objects=seen.objects.objects, images_with_class=seen.objects.images_with_class
+        )
     if experiment.task == "segmentation":
-        seen.scan = scan_labels(
+        seen.pixels = scan_labels(
             readable,
             labels,
             sizes=sizes,
             progress=lambda done: progress(f"looking at {name} labels", done, len(readable)),
         )
-        findings.extend(seen.scan.findings, split=name)
+        findings.extend(seen.pixels.findings, split=name)
         marked = [record for record in readable if record.id in pictures.marks]
         unmarked = (check_mark(record, pictures.marks[record.id], sizes[record.id]) for record in marked)
         findings.extend((finding for finding in unmarked if finding is not None), split=name)
-        with_class = seen.scan.images_with_class
-    seen.summary = replace(
-        seen.summary,
-        pixels=seen.scan.pixels if seen.scan else zeros,
-        ignored_pixels=seen.scan.ignored_pixels if seen.scan else 0,
-        images_with_class=with_class,
-        objects=objects,
-    )
+        seen.summary = replace(
+            seen.summary,
+            pixels=seen.pixels.pixels,
+            ignored_pixels=seen.pixels.ignored_pixels,
+            images_with_class=seen.pixels.images_with_class,
+        )
+    if experiment.task == "classification":
+        images, found = scan_categories(readable, labels)
+        findings.extend(found, split=name)
+        seen.summary = replace(seen.summary, images_with_class=images)
     return seen
 
 
-def _for_task(findings: Sequence[Finding], experiment: Experiment) -> list[Finding]:
+def _for_task(findings: Iterable[Finding], experiment: Experiment) -> list[Finding]:
     """For pixels, names are checked where objects are painted; what only matters to a detector is left out."""
     if experiment.task != "segmentation":
         return list(findings)
     return [f for f in findings if f.code not in ("unknown-class", "tiny-box", "duplicate-box")]
-
-
-def _count_category(
-    record: Record, category: str, labels: LabelMap, images: NDArray[np.int64], findings: Findings, split: SplitName
-) -> None:
-    index = labels.class_of(category)
-    if index is None:
-        message = f'class "{category}" is not in the label map'
-        findings.append(Finding("unknown-class", str(record.image), message, "Add it.", record.id, split))
-    elif index < len(labels):
-        images[index] += 1
 
 
 def _class_weights(scan: LabelScan) -> dict[str, tuple[float, ...]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pixbox.auditing.result import AnchorSummary
 from pixbox.augment import place_whole
-from pixbox.boxes.anchors import Anchors, compact_anchors, octave_anchors, paper_anchors
+from pixbox.boxes.anchors import octave_anchors
 from pixbox.boxes.coverage import anchor_coverage, suggest_anchors
 from pixbox.boxes.iou import pairwise_iou
 from pixbox.config import DataConfig, DetectionConfig
@@ -22,6 +22,7 @@ from pixbox.data.findings import Finding, Findings
 from pixbox.errors import DataError
 from pixbox.labels import IGNORE, LabelMap
 from pixbox.sample import Record, Shape, Shapes
+from pixbox.tasks.detection import anchors_of
 
 DUPLICATE_IOU = 0.9
 """Two boxes of one class that agree by more are one box that is there twice."""
@@ -65,17 +66,6 @@ def check_objects(record: Record, shapes: Shapes, labels: LabelMap, image_hw: tu
     counted = ~boxes.difficult
     counts = np.bincount(boxes.classes[counted], minlength=len(labels)).astype(np.int64)
     return ObjectCheck(counts, boxes.xyxy[counted], tuple(findings))
-
-
-def anchors_of(detection: DetectionConfig) -> Anchors:
-    """The anchors that a configuration names."""
-    if detection.anchors == "paper":
-        shapes = paper_anchors().shapes[0]
-    elif detection.anchors == "compact":
-        shapes = compact_anchors().shapes[0]
-    else:
-        shapes = tuple(detection.anchors)
-    return octave_anchors(shapes, detection.levels)
 
 
 def compare_anchors(

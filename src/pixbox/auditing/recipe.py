@@ -11,6 +11,7 @@ from typing import Any
 
 from pixbox.auditing.result import Audit
 from pixbox.config import (
+    MONITORED,
     AugmentConfig,
     Experiment,
     LossConfig,
@@ -99,11 +100,23 @@ def suit(experiment: Experiment, sizes: Mapping[tuple[int, int], int], images: i
     changes: dict[str, Any] = {
         "data": experiment.data.model_copy(update=data),
         "optimizer": OptimizerConfig(name="adamw", lr=1e-3),
-        "training": TrainingConfig(epochs=max(20, min(100, math.ceil(_SEEN_PICTURES / max(1, images))))),
+        "training": TrainingConfig(
+            epochs=max(20, min(100, math.ceil(_SEEN_PICTURES / max(1, images)))),
+            monitor=f"max {MONITORED[experiment.task][0]}",
+        ),
     }
-    if experiment.task == "segmentation":
-        changes["model"] = ModelConfig(architecture="unet", encoder="resnet18", weights="none")
-        changes["loss"] = LossConfig(name="cross_entropy_dice")
+    # Batches are small and nothing is pretrained: GroupNorm learns where BatchNorm's statistics would be noise.
+    from_scratch = {"encoder_norm": "group"}
+    match experiment.task:
+        case "segmentation":
+            changes["model"] = ModelConfig(architecture="unet", encoder="resnet18", weights="none")
+            changes["loss"] = LossConfig(name="cross_entropy_dice")
+        case "detection":
+            changes["model"] = ModelConfig(architecture="retinanet", encoder="resnet18", options=from_scratch)
+            changes["loss"] = LossConfig(name="focal")
+        case "classification":
+            changes["model"] = ModelConfig(architecture="classifier", encoder="resnet18", options=from_scratch)
+            changes["loss"] = LossConfig(name="cross_entropy")
     return experiment.model_copy(update=changes)
 
 
@@ -130,7 +143,7 @@ def _comments(audit: Audit) -> str:
     lines = [f"Worked out from {audit.source} by `pixbox audit`; look at what it says:"]
     lines += [f"- {g.about}: {g.value} ({g.confidence:.0%} sure). {g.reason}" for g in audit.guesses]
     lines += [f"- {decision}" for decision in audit.decisions]
-    if audit.experiment.task == "segmentation":
+    if audit.experiment.task == "segmentation":  # The others begin with GroupNorm, for which there are no weights.
         lines.append("`model.weights: imagenet` learns more from few pictures; it downloads 45 MB once.")
     wrapped = [part for line in lines for part in textwrap.wrap(" ".join(line.split()), 110, subsequent_indent="  ")]
     return "".join(f"# {line}\n" for line in wrapped)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixbox.auditing.masks import MaskCheck, check_mask
-from pixbox.data.annotation import paint
+from pixbox.auditing.objects import check_objects
+from pixbox.data.annotation import paint, read_category
 from pixbox.data.findings import Finding, Findings
 from pixbox.data.images import image_size_hw
 from pixbox.data.mask_facts import MaskFacts, MaskFactStore
@@ -83,6 +84,62 @@ def scan_labels(
                 scan.add(check)
                 progress(done)
     return scan
+
+
+@dataclass(eq=False)
+class ObjectScan:
+    """What the boxes of a data set hold.
+
+    Attributes:
+        objects: (N,) int64, boxes of each class that can be used.
+        images_with_class: (N,) int64, pictures that hold the class.
+        boxes: (K, 4) float32 of each picture, in its pixels.
+        sizes: (height, width) of the same pictures.
+        findings: what is wrong with single files and objects.
+    """
+
+    objects: NDArray[np.int64]
+    images_with_class: NDArray[np.int64]
+    boxes: list[NDArray[np.float32]] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+
+
+def scan_objects(
+    records: Sequence[Record], labels: LabelMap, *, sizes: Mapping[str, tuple[int, int]] | None = None
+) -> ObjectScan:
+    """Look at the boxes of every record; ``sizes`` as in ``scan_labels``."""
+    zeros = np.zeros(len(labels), dtype=np.int64)
+    scan = ObjectScan(zeros, zeros.copy())
+    for record in records:
+        if not isinstance(record.annotation, Shapes):
+            scan.findings.add("missing-mask", str(record.image), "has no boxes: its label is not one of objects",
+                              "Set `data.format` to one that describes objects.", id=record.id)  # fmt: skip
+            continue
+        try:
+            image_hw = image_size_hw(record.image) if sizes is None else sizes[record.id]
+        except DataError as error:
+            scan.findings.add_error(error, file=str(record.image), id=record.id)
+            continue
+        check = check_objects(record, record.annotation, labels, image_hw)
+        scan.findings.extend(check.findings)
+        scan.objects += check.counts
+        scan.images_with_class += check.counts > 0
+        scan.boxes.append(check.boxes_xyxy)
+        scan.sizes.append(image_hw)
+    return scan
+
+
+def scan_categories(records: Sequence[Record], labels: LabelMap) -> tuple[NDArray[np.int64], Findings]:
+    """Count the pictures of each class, (N,) int64; names that the label map does not have are findings."""
+    images = np.zeros(len(labels), dtype=np.int64)
+    findings = Findings()
+    for record in records:
+        try:
+            images[read_category(record, labels).index] += 1
+        except DataError as error:
+            findings.add_error(error, id=record.id)
+    return images, findings
 
 
 def _with_facts(records: Sequence[Record], workers: int) -> Iterator[tuple[Record, MaskFacts | DataError | None]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pixbox.data.images import read_mask
 from pixbox.errors import DataError, Fault, did_you_mean
 from pixbox.labels import IGNORE, LabelMap
-from pixbox.sample import Boxes, MapSegment, Record, RunLengths, Shape, Shapes
+from pixbox.sample import Boxes, Category, MapSegment, Record, RunLengths, Shape, Shapes
 
 _LONGEST_OUTLINE = 1 << 22
 """Pixels. The time and memory that filling takes grow with the length of the outline."""
@@ -51,6 +51,34 @@ def read_classes(record: Record, labels: LabelMap, size_hw: tuple[int, int]) -> 
     except DataError as error:
         raise type(error)([replace(f, where=f.where or str(annotation)) for f in error.faults]) from None
     return fit_mask(classes, size_hw, f"{annotation}", f"{record.image}")
+
+
+def read_boxes(record: Record, labels: LabelMap, size_hw: tuple[int, int]) -> Boxes:
+    """The boxes of a picture of this size (see ``to_boxes``).
+
+    Raises:
+        DataError: class names that the label map does not have; or the record has no annotation of objects.
+    """
+    if isinstance(record.annotation, Shapes):
+        return to_boxes(record.annotation, size_hw, labels)
+    raise DataError("has no boxes: its label is not one of objects", where=str(record.image), code="missing-mask",
+                    hint="Set `data.format` to one that describes objects (coco, voc-boxes, yolo, ...).")  # fmt: skip
+
+
+def read_category(record: Record, labels: LabelMap) -> Category:
+    """The class of a whole picture.
+
+    Raises:
+        DataError: a class name that the label map does not have; or the record names no class.
+    """
+    if not isinstance(record.annotation, str):
+        raise DataError("has no class: its label is not the name of one", where=str(record.image), code="missing-mask",
+                        hint="Set `data.format: imagefolder`.")  # fmt: skip
+    index = labels.class_of(record.annotation)
+    if index is None or index == IGNORE:
+        raise DataError(f'class "{record.annotation}" is not in the label map', where=str(record.image),
+                        hint=did_you_mean(record.annotation, labels.names), code="unknown-class")  # fmt: skip
+    return Category(index)
 
 
 def fit_mask(mask: NDArray[np.uint8], size_hw: tuple[int, int], where: str, picture: str = "") -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,36 +25,50 @@ from pixbox.augment import (
     draw_geometry,
     place_whole,
     sample_rng,
+    warp_boxes,
     warp_image,
     warp_mask,
 )
-from pixbox.config import DataConfig, Experiment
-from pixbox.data.annotation import read_classes
+from pixbox.config import DataConfig, Experiment, Task
+from pixbox.data.annotation import read_boxes, read_category, read_classes
 from pixbox.data.cache import Cache, cache_key
 from pixbox.data.images import AS_IT_IS, PixelReading, read_image
 from pixbox.data.sampler import EpochIndex, StepSampler
 from pixbox.errors import DataError
 from pixbox.labels import LabelMap
-from pixbox.sample import Batch, Mask, Placement, Record, Sample, WholeImage
+from pixbox.sample import (
+    Batch,
+    Boxes,
+    BoxTargets,
+    Category,
+    Mask,
+    Placement,
+    Record,
+    Sample,
+    Target,
+    WholeImage,
+    stack_boxes,
+)
 
 
 @dataclass(frozen=True)
 class SampleReader:
-    """Reads a Record into memory: picture decoded, mask turned into class indices, both at the picture's size."""
+    """Reads a Record into memory: picture decoded, its annotation turned into what the task learns."""
 
     labels: LabelMap
     cache: Cache
     pixels: PixelReading = AS_IT_IS
+    task: Task = "segmentation"
 
     def read(self, record: Record) -> Sample:
-        """Read one picture and its mask.
+        """Read one picture and its target, in the picture's pixels.
 
         Raises:
             DataError: naming the file that cannot be used.
         """
-        key = cache_key(record, self.labels, self.pixels)
-        image, classes = self.cache.get(key, lambda: self._decode(record))
-        return Sample(record.id, image, None if classes is None else Mask(classes))
+        kept = kept_record(record, self.task)
+        image, classes = self.cache.get(cache_key(kept, self.labels, self.pixels), lambda: self._decode(kept))
+        return Sample(record.id, image, self._target(record, image, classes))
 
     def _decode(self, record: Record) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         image = read_image(record.image, self.pixels)
@@ -62,14 +76,31 @@ class SampleReader:
             return image, None
         return image, read_classes(record, self.labels, image.shape[:2])
 
+    def _target(
+        self, record: Record, image: NDArray[np.uint8], classes: NDArray[np.uint8] | None
+    ) -> Mask | Boxes | Category | None:
+        if self.task == "detection":
+            return read_boxes(record, self.labels, image.shape[:2])
+        if self.task == "classification":
+            return read_category(record, self.labels)
+        return None if classes is None else Mask(classes)
+
+
+def kept_record(record: Record, task: Task) -> Record:
+    """What a cache keeps of a record: boxes and categories are known without reading anything."""
+    return record if task == "segmentation" else replace(record, annotation=None)
+
 
 class TrainingSet(Dataset[Any]):
     """Augmented training samples; equal for equal (seed, epoch, index), whichever process reads them."""
 
-    def __init__(self, records: Sequence[Record], reader: SampleReader, data: DataConfig, seed: int) -> None:
+    def __init__(
+        self, records: Sequence[Record], reader: SampleReader, data: DataConfig, seed: int, min_area: float = 0.0
+    ) -> None:
         self.records = records
         self.reader = reader
         self.seed = seed
+        self.min_area = min_area
         self.geometry = geometry_policy(data)
         self.color = color_policy(data)
 
@@ -82,11 +113,17 @@ class TrainingSet(Dataset[Any]):
 
     def __getitem__(self, key: EpochIndex) -> Sample:
         sample = self.reader.read(self.records[key.index])
-        assert isinstance(sample.target, Mask)
+        assert sample.target is not None
         rng = sample_rng(self.seed, key.epoch, key.index)
         warp = draw_geometry(rng, sample.size_hw, self.geometry)
         image = apply_color(warp_image(sample.image, warp, FILL), draw_color(rng, self.color))
-        return Sample(sample.id, image, Mask(warp_mask(sample.target.classes, warp)))
+        return Sample(sample.id, image, _warp_target(sample.target, warp, self.min_area))
+
+
+def _warp_target(target: Target, warp: Warp, min_area: float) -> Target:
+    if isinstance(target, Mask):
+        return Mask(warp_mask(target.classes, warp))
+    return warp_boxes(target, warp, min_area=min_area) if isinstance(target, Boxes) else target
 
 
 class WholeSet(Dataset[Any]):
@@ -209,11 +246,18 @@ def as_window(samples: Sequence[Sample | DataError], batch_size: int) -> list[Ba
 def as_batch(samples: Sequence[Sample]) -> Batch:
     """Stack samples of one size."""
     images = np.stack([sample.image for sample in samples])
-    masks = np.stack([sample.target.classes for sample in samples if isinstance(sample.target, Mask)])
     # Channels last in memory is how the pictures lie already: the permuted view needs no copy.
-    return Batch(
-        torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks), tuple(sample.id for sample in samples)
-    )
+    pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
+    return Batch(pictures, _stack([sample.target for sample in samples]), tuple(sample.id for sample in samples))
+
+
+def _stack(targets: Sequence[Target | None]) -> torch.Tensor | BoxTargets:
+    boxes = [target for target in targets if isinstance(target, Boxes)]
+    if boxes:
+        return stack_boxes(boxes)
+    if isinstance(targets[0], Category):
+        return torch.tensor([target.index for target in targets if isinstance(target, Category)])
+    return torch.from_numpy(np.stack([target.classes for target in targets if isinstance(target, Mask)]))
 
 
 def worker_count(asked: int | str, *, on_gpu: bool, pictures: int) -> int:
@@ -237,5 +281,5 @@ def _as_it_is(item: Any) -> Any:
 
 def _cut_center(sample: Sample, size_hw: tuple[int, int]) -> Sample:
     warp: Warp = center_crop(sample.size_hw, min(size_hw), size_hw)
-    assert isinstance(sample.target, Mask)
-    return Sample(sample.id, warp_image(sample.image, warp, FILL), Mask(warp_mask(sample.target.classes, warp)))
+    assert sample.target is not None
+    return Sample(sample.id, warp_image(sample.image, warp, FILL), _warp_target(sample.target, warp, 0.0))

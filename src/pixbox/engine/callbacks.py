@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from rich.console import Console
@@ -26,7 +25,7 @@ from pixbox.config import MONITORED
 from pixbox.drawing import side_by_side
 from pixbox.engine.module import TrainingFigures, TrainingModule
 from pixbox.files import write_file
-from pixbox.sample import Batch, Mask, WholeImage
+from pixbox.sample import Batch, WholeImage
 
 log = logging.getLogger("pixbox")
 
@@ -92,7 +91,7 @@ class Schedule(Callback):
     def _end_of_stretch(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         module.share_buffers()
         # Their row is written; a run that goes on from here counts anew.
-        module.train_figures = TrainingFigures(module.task.confusion())
+        module.train_figures = TrainingFigures(module.task.training_confusion())
         step, plan, training = module.progress.step, module.plan, module.experiment.training
         epoch = plan.epoch_of(step)
         if training.save_every > 0 and step % (plan.steps_per_epoch * training.save_every) == 0:
@@ -128,7 +127,8 @@ class Journal(Callback):
         step, plan = module.progress.step, module.plan
         if self.writer is not None and step % module.experiment.training.log_every == 0:
             figures = module.train_figures
-            scalars = {"train/loss": figures.loss, **_shares(figures)}
+            scalars = {"train/loss": figures.loss}
+            scalars |= {f"train/{name}": value for name, value in _counted(module).items()}
             scalars |= {f"learning_rate/{name}": lr for name, lr in module.learning_rates().items()}
             self._scalars(scalars, step)
         end_of_epoch = step % plan.steps_per_epoch == 0 or step == plan.total_steps
@@ -151,7 +151,7 @@ class Journal(Callback):
         # Spread over the set: neighbours in a list are often neighbours in a film.
         spread = max(1, int(trainer.num_val_batches[0]) // GRID_ROWS)
         if self.writer is not None and batch_idx % spread == 0 and len(self.pictures) < GRID_ROWS:
-            self.pictures.append(_grid_row(module, batch, outputs))
+            self.pictures.append(_grid_row(module, batch, outputs["prediction"]))
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
@@ -166,22 +166,23 @@ class Journal(Callback):
     def _finish_row(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         """One row of metrics.csv, one line of the log, scalars and pictures."""
         figures, metrics, step = module.train_figures, module.progress.metrics, module.progress.step
-        shares = _shares(figures)
+        counted = _counted(module)
         if trainer.is_global_zero:
             epoch = step / module.plan.steps_per_epoch
             row: dict[str, float | None] = {"epoch": epoch, "step": step, "train_loss": figures.loss}
-            row |= {name.replace("/", "_"): value for name, value in shares.items()}
-            row |= {name: metrics.get(name) for name in MONITORED if name != "train_loss"}
+            row |= {f"train_{name}": value for name, value in counted.items()}
+            validated = [name for name in MONITORED[module.experiment.task] if name != "train_loss"]
+            row |= {name: metrics.get(name) for name in validated}
             row |= {f"lr_{name}": lr for name, lr in module.learning_rates().items()}
             row["seconds"] = round(time.monotonic() - self.started, 2)
             self.rows.append(row)
             write_file(self.run.history, _as_csv(self.rows))
             if self.writer is not None:
-                self._scalars({f"val/{name}": metrics.get(name) for name in MONITORED if name != "train_loss"}, step)
+                self._scalars({f"val/{name}": metrics.get(name) for name in validated}, step)
                 if module.val_metrics is not None:
-                    self._scalars({f"iou/{name}": iou for name, iou in module.val_metrics.class_iou.items()}, step)
+                    self._scalars(dict(module.task.class_figures(module.val_metrics)), step)
                 self._pictures_and_histograms(module, step)
-            log.info("%s", _as_line(row, module.plan.total_steps))
+            log.info("%s", _as_line(row, module.plan.total_steps, validated))
 
     def _pictures_and_histograms(self, module: TrainingModule, step: int) -> None:
         assert self.writer is not None
@@ -244,14 +245,13 @@ class ProgressBar(Callback):
         figures.batch_seconds += self.batch_ended - self.batch_began
         if self.bar is not None and self.task is not None:
             plan = module.plan
-            shares = _shares(figures)
+            counted = "".join(f" {name} {value or 0:.3f}" for name, value in _counted(module).items())
             self.bar.update(
                 self.task,
                 completed=module.progress.step,
                 description=f"epoch {1 + (module.progress.step - 1) // plan.steps_per_epoch}"
                 f"/{math.ceil(plan.total_steps / plan.steps_per_epoch)}",
-                figures=f"loss {figures.loss:.4f} accuracy {shares['train/pixel_accuracy'] or 0:.3f} "
-                f"mIoU {shares['train/miou'] or 0:.3f} batch {figures.batch_seconds / figures.steps:.2f}s "
+                figures=f"loss {figures.loss:.4f}{counted} batch {figures.batch_seconds / figures.steps:.2f}s "
                 f"data {figures.data_seconds / figures.steps:.2f}s",
             )
 
@@ -283,18 +283,16 @@ def _as_csv(rows: Sequence[Mapping[str, float | None]]) -> str:
     return text.getvalue()
 
 
-def _as_line(row: Mapping[str, float | None], total_steps: int) -> str:
-    figures = ", ".join(
-        f"{name} {row[name]:.4f}"
-        for name in ("train_loss", "val_loss", "miou", "pixel_accuracy")
-        if row.get(name) is not None
-    )
+def _as_line(row: Mapping[str, float | None], total_steps: int, validated: Sequence[str]) -> str:
+    names = ("train_loss", "val_loss", *validated[:2])
+    figures = ", ".join(f"{name} {row[name]:.4f}" for name in names if row.get(name) is not None)
     return f"epoch {row['epoch']:.4g}, step {row['step']}/{total_steps}: {figures} ({row['seconds']:.0f} s)"
 
 
-def _shares(figures: TrainingFigures) -> dict[str, float | None]:
-    metrics = figures.confusion.compute(tuple(str(i) for i in range(figures.confusion.num_classes)))
-    return {"train/pixel_accuracy": metrics.pixel_accuracy, "train/miou": metrics.miou}
+def _counted(module: TrainingModule) -> dict[str, float | None]:
+    """What the task makes of its predictions on training pictures."""
+    seen = module.train_figures.confusion
+    return {} if seen is None else module.task.training_figures(seen)
 
 
 def _monitored(module: TrainingModule, monitor: str) -> float | None:
@@ -309,11 +307,9 @@ def _is_better(value: float, best: float | None, monitor: str) -> bool:
     return best is None or (value > best if monitor.startswith("max") else value < best)
 
 
-def _grid_row(module: TrainingModule, item: WholeImage, predicted: torch.Tensor) -> NDArray[np.uint8]:
+def _grid_row(module: TrainingModule, item: WholeImage, prediction: Any) -> NDArray[np.uint8]:
     """Input, target and prediction of one validation picture side by side."""
-    assert isinstance(item.target, Mask)
-    labels = module.task.labels
-    pictures = [item.original, labels.colorize(item.target.classes), labels.colorize(predicted.cpu().numpy())]
-    row = side_by_side(pictures)
+    drawn = [module.task.picture(item.original, labelled) for labelled in (item.target, prediction)]
+    row = side_by_side([item.original, *drawn])
     shrink = min(1.0, GRID_HEIGHT / row.shape[0])
     return np.asarray(cv2.resize(row, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), dtype=np.uint8)

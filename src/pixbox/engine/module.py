@@ -21,11 +21,10 @@ from torch.optim import Optimizer
 from pixbox.checkpoint import Position, describe_run
 from pixbox.config import Experiment
 from pixbox.errors import DataError, TrainingError
-from pixbox.losses import weighted_total
-from pixbox.metrics import ConfusionMatrix, SegmentationMetrics
+from pixbox.metrics import ConfusionMatrix
 from pixbox.optim import Plateau, build_optimizer, learning_rate_factor
-from pixbox.sample import Batch, Mask, WholeImage
-from pixbox.tasks.segmentation import SegmentationTask
+from pixbox.sample import Batch, WholeImage
+from pixbox.tasks.task import Metrics, Scores, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class TrainingPlan:
 class TrainingFigures:
     """Sums over the steps since they were last reset; what the log shows."""
 
-    confusion: ConfusionMatrix
+    confusion: ConfusionMatrix | None
     loss_sum: float = 0.0
     steps: int = 0
     batch_seconds: float = 0.0
@@ -76,7 +75,7 @@ class Progress:
 class TrainingModule(pl.LightningModule):
     """Adapter between a task and the trainer. A task returns numbers; callbacks decide what becomes of them."""
 
-    def __init__(self, task: SegmentationTask, experiment: Experiment, plan: TrainingPlan) -> None:
+    def __init__(self, task: Task, experiment: Experiment, plan: TrainingPlan) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.task = task
@@ -90,11 +89,11 @@ class TrainingModule(pl.LightningModule):
             patience=experiment.schedule.patience,
             min_factor=experiment.schedule.min_factor,
         )
-        self.train_figures = TrainingFigures(task.confusion())
-        self.val_confusion = task.confusion()
-        self.val_loss_sums = torch.zeros(0)
+        self.train_figures = TrainingFigures(task.training_confusion())
+        self.val_scores: Scores = task.scores()
+        self.val_loss_sums = torch.zeros(2, 0, dtype=torch.float64)
         self.val_images = 0
-        self.val_metrics: SegmentationMetrics | None = None
+        self.val_metrics: Metrics | None = None
         self.stop_asked = False  # of this process; `stop_agreed`: known to all, at the same step
         self.stop_agreed = False
 
@@ -128,12 +127,11 @@ class TrainingModule(pl.LightningModule):
         weights = self._window_weights(window)
         loss = torch.zeros((), device=self.device)
         for batch in window:
-            sums, predicted = self.task.loss_sums(batch)
+            sums = self.task.loss_sums(batch, self.train_figures.confusion)
             # DistributedDataParallel averages gradients over processes; their sum is wanted.
-            part = weighted_total(sums, weights) * self.trainer.world_size
+            part = self.task.total(sums, weights) * self.trainer.world_size
             self.manual_backward(part)
             loss += part.detach()
-            self.train_figures.confusion.update(predicted, batch.targets)
         loss = self.trainer.strategy.reduce(loss / self.trainer.world_size, reduce_op="sum")
         value = float(loss)
         if not math.isfinite(value):
@@ -203,38 +201,47 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         # Once more: with averaged weights, this is now another set of buffers.
         self.share_buffers()
-        self.val_confusion.reset()
+        self.val_scores.reset()
         self.val_images = 0
         self.val_loss_sums = torch.zeros(2, 0, dtype=torch.float64)
 
-    def validation_step(self, item: WholeImage, batch_idx: int) -> Tensor:
-        """Scores one picture; returns its (H0, W0) uint8 predicted classes."""
-        assert isinstance(item.target, Mask)
-        truth = torch.from_numpy(item.target.classes.copy()).to(self.device)[None]
-        logits = self.task.logits(item.image, item.placement)
-        sums, weights = self.task.validation_loss(logits, item.placement, truth)
-        predicted = self.task.classes(logits, item.placement)
-        self.val_confusion.update(predicted, truth)
+    def validation_step(self, item: WholeImage, batch_idx: int) -> dict[str, Any]:
+        """Scores one picture; returns its prediction."""
+        assert item.target is not None
+        answer = self.task.answer(item.image, item.placement)
+        sums, weights = self.task.validation_loss(answer, item.placement, item.target)
+        prediction = self.task.decode(answer, item.placement)
+        # The place of the picture in the whole set: process r of w has every w-th.
+        index = batch_idx * self.trainer.world_size + self.global_rank
+        self.task.score(self.val_scores, index, prediction, item.target)
         self.val_images += 1
         found = torch.stack([sums, weights]).double().cpu()
         self.val_loss_sums = found if self.val_loss_sums.shape[1] == 0 else self.val_loss_sums + found
-        return predicted[0]
+        return {"prediction": prediction}
 
     def on_validation_epoch_end(self) -> None:
-        terms = self.task.loss_weights(_no_pixels(self.device)).numel()
-        sums = self.val_loss_sums if self.val_loss_sums.shape[1] else torch.zeros(2, terms, dtype=torch.float64)
-        reduce = self.trainer.strategy.reduce
-        sums = reduce(sums.to(self.device), reduce_op="sum").cpu()
-        images = reduce(torch.tensor(self.val_images, device=self.device), reduce_op="sum")
-        matrix = reduce(self.val_confusion.matrix.to(self.device), reduce_op="sum")
-        total = self.task.confusion()
-        total.matrix.copy_(matrix)
-        self.val_metrics = total.compute(self.task.labels.names, int(images))
-        loss = weighted_total(sums[0], sums[1]).item()
+        scores, sums, images = self.task.scores(), torch.zeros(2, 0, dtype=torch.float64), 0
+        for part_scores, part_sums, part_images in self._of_all_processes(
+            (self.val_scores, self.val_loss_sums, self.val_images)
+        ):
+            scores.merge(part_scores)
+            images += part_images
+            if part_sums.shape[1]:  # A process without a picture has none.
+                sums = part_sums if sums.shape[1] == 0 else sums + part_sums
+        self.val_metrics = self.task.metrics(scores, images)
+        loss = self.task.total(sums[0], sums[1]).item()
         self.progress.metrics = {
             **{name: value for name, value in self.val_metrics.to_plain().items() if not isinstance(value, dict)},
             "val_loss": loss if math.isfinite(loss) else None,
         }
+
+    def _of_all_processes(self, own: Any) -> list[Any]:
+        """What each process has, in the order of their ranks."""
+        if self.trainer.world_size == 1:
+            return [own]
+        gathered: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(gathered, own)
+        return gathered
 
     def share_buffers(self) -> None:
         """Rank 0's BatchNorm statistics to all: every process must score and save the same network."""
@@ -255,7 +262,7 @@ class TrainingModule(pl.LightningModule):
         checkpoint["plateau"] = self.plateau.state_dict()
         figures = self.train_figures
         checkpoint["figures"] = {
-            "confusion": figures.confusion.matrix.cpu(),
+            "confusion": None if figures.confusion is None else figures.confusion.matrix.cpu(),
             "loss_sum": figures.loss_sum,
             "steps": figures.steps,
         }
@@ -265,15 +272,12 @@ class TrainingModule(pl.LightningModule):
         self.plateau.load_state_dict(checkpoint["plateau"])
         figures = checkpoint["figures"]
         self.train_figures = TrainingFigures(
-            self.task.confusion(), loss_sum=figures["loss_sum"], steps=figures["steps"]
+            self.task.training_confusion(), loss_sum=figures["loss_sum"], steps=figures["steps"]
         )
-        self.train_figures.confusion.matrix.copy_(figures["confusion"])
+        if self.train_figures.confusion is not None:
+            self.train_figures.confusion.matrix.copy_(figures["confusion"])
 
 
 def _step_seed(seed: int, rank: int, step: int) -> int:
     """Dropout and its like are drawn anew from this at every step."""
     return int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _no_pixels(device: torch.device) -> Batch:
-    return Batch(torch.empty(0, 3, 1, 1, device=device), torch.empty(0, 1, 1, dtype=torch.uint8, device=device), ())

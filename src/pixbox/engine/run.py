@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from pixbox.auditing.scan import LabelScan, scan_labels
+from pixbox.auditing.scan import LabelScan, scan_categories, scan_labels, scan_objects
 from pixbox.checkpoint import RunFolder, find_checkpoint, read_checkpoint, saved_experiment, write_labels
 from pixbox.config import Experiment, FirstStage
 from pixbox.data.cache import open_cache
-from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet, pixel_reading
+from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet, kept_record, pixel_reading
 from pixbox.data.findings import CODES, Findings
 from pixbox.data.splits import Splits, labels_of, read_splits
 from pixbox.engine.trainer import (
@@ -35,7 +35,8 @@ from pixbox.launch import is_first_process
 from pixbox.losses import class_weights_from_counts
 from pixbox.networks.network import parameter_counts
 from pixbox.networks.weights import load_weights
-from pixbox.tasks.segmentation import SegmentationTask, build_segmentation
+from pixbox.tasks.build import build_task
+from pixbox.tasks.task import Task
 
 log = logging.getLogger("pixbox")
 
@@ -47,7 +48,7 @@ class Prepared:
     experiment: Experiment
     labels: LabelMap
     splits: Splits
-    task: SegmentationTask
+    task: Task
     notes: tuple[str, ...]
 
 
@@ -91,11 +92,16 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
 def _fit(prepared: Prepared, run: RunFolder, *, resume: bool, console: Console) -> TrainingOutcome:
     experiment = prepared.experiment
     folder = None if experiment.data.cache_dir is None else Path(experiment.data.cache_dir)
-    cached = [*prepared.splits.train, *prepared.splits.val]
+    cached = [kept_record(record, experiment.task) for record in (*prepared.splits.train, *prepared.splits.val)]
     reader = SampleReader(
-        prepared.labels, open_cache(experiment.data.cache, folder, cached), pixel_reading(experiment.data)
+        prepared.labels,
+        open_cache(experiment.data.cache, folder, cached),
+        pixel_reading(experiment.data),
+        experiment.task,
     )
-    train = TrainingSet(prepared.splits.train, reader, experiment.data, experiment.training.seed)
+    train = TrainingSet(
+        prepared.splits.train, reader, experiment.data, experiment.training.seed, experiment.detection.min_area
+    )
     val = WholeSet(prepared.splits.val, reader, experiment) if prepared.splits.val else None
     log.info("%r", train)
     if val is None:
@@ -107,12 +113,9 @@ def _fit(prepared: Prepared, run: RunFolder, *, resume: bool, console: Console) 
 
 def _prepare(experiment: Experiment, console: Console, *, fresh: bool) -> Prepared:
     """Read lists, labels and every mask; build the network and, for a fresh run, load its weights."""
-    if experiment.task != "segmentation":
-        raise ConfigError(f"`task: {experiment.task}` cannot be trained yet, only segmentation", where="task")
     labels = labels_of(experiment)
     splits = read_splits(experiment)
-    scan, findings = _scan(splits, labels, console)
-    weights = _class_weights(experiment, labels, scan)
+    weights, findings = _check(experiment, splits, labels, console)
     accelerator, _ = resolve_devices(experiment.training.accelerator, experiment.training.devices)
     precision = resolve_precision(experiment.training.precision, accelerator)
     resolved = experiment.model_copy(
@@ -122,7 +125,7 @@ def _prepare(experiment: Experiment, console: Console, *, fresh: bool) -> Prepar
         }
     )
     torch.manual_seed(experiment.training.seed)
-    task = build_segmentation(resolved, labels, weights)
+    task = build_task(resolved, labels, weights)
     counts = parameter_counts(task.network)
     notes = [
         f"{len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test pictures, "
@@ -153,24 +156,38 @@ def _class_weights(experiment: Experiment, labels: LabelMap, scan: LabelScan) ->
     return class_weights_from_counts(asked, pixels, around)
 
 
-def _scan(splits: Splits, labels: LabelMap, console: Console) -> tuple[LabelScan, Findings]:
-    """What the training labels hold, and what was found in both splits.
+def _check(
+    experiment: Experiment, splits: Splits, labels: LabelMap, console: Console
+) -> tuple[Tensor | None, Findings]:
+    """The class weights that follow from the training labels, and what was found in both splits.
 
     Raises:
-        DataError: the errors of both splits at once.
+        DataError: the errors of both splits at once; there is nothing to learn.
+        ConfigError: the class weights do not fit the classes.
     """
-    scans: list[LabelScan] = []
     findings = Findings()
+    scans: list[LabelScan] = []
+    counts: list[int] = []
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("checking labels", total=len(splits.train) + len(splits.val))
         for records, before in ((splits.train, 0), (splits.val, len(splits.train))):
-            scans.append(scan_labels(records, labels, progress=partial(_show, bar, task, before)))
-            findings.extend(scans[-1].findings)
+            if experiment.task == "segmentation":
+                scans.append(scan_labels(records, labels, progress=partial(_show, bar, task, before)))
+                findings.extend(scans[-1].findings)
+                counts.append(int(scans[-1].pixels.sum()))
+            elif experiment.task == "detection":
+                objects = scan_objects(records, labels)
+                findings.extend(objects.findings)
+                counts.append(int(objects.objects.sum()))
+            else:
+                images, found = scan_categories(records, labels)
+                findings.extend(found)
+                counts.append(int(images.sum()))
     findings.raise_errors()
-    if scans[0].pixels.sum() == 0:
-        raise DataError("every pixel of the training masks is ignored: there is nothing to learn", where="data.train",
-                        code="nothing-to-learn")  # fmt: skip
-    return scans[0], findings
+    if counts[0] == 0:
+        raise DataError("no training picture has a label that counts: there is nothing to learn",
+                        where="data.train", code="nothing-to-learn")  # fmt: skip
+    return _class_weights(experiment, labels, scans[0]) if scans else None, findings
 
 
 def _show(bar: Progress, task: TaskID, before: int, done: int) -> None:

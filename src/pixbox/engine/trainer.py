@@ -30,7 +30,7 @@ from pixbox.engine.callbacks import AveragedWeights, Journal, ProgressBar, Sched
 from pixbox.engine.module import TrainingModule, TrainingPlan
 from pixbox.errors import TrainingError
 from pixbox.sample import Batch, WholeImage
-from pixbox.tasks.segmentation import SegmentationTask
+from pixbox.tasks.task import Task
 
 log = logging.getLogger("pixbox")
 
@@ -56,7 +56,7 @@ class TrainingOutcome:
 
 
 def fit(
-    task: SegmentationTask,
+    task: Task,
     experiment: Experiment,
     train: TrainingSet,
     val: WholeSet | None,

@@ -37,6 +37,7 @@ class DetectionMetrics:
         class_voc_ap_50: by class name; not in ``to_plain``.
         images: number of pictures.
         boxes: number of true boxes without the difficult ones.
+        class_boxes: by class name; not in ``to_plain``.
 
     Source: Lin et al. 2014, Microsoft COCO, and its evaluation code; Everingham et al. 2010, The Pascal Visual
     Object Classes Challenge, section 4.2, and its development kit.
@@ -52,6 +53,7 @@ class DetectionMetrics:
     class_voc_ap_50: dict[str, float | None]
     images: int
     boxes: int
+    class_boxes: dict[str, int]
 
     def to_plain(self) -> dict[str, Any]:
         """The content of ``metrics.json``: numbers and None, never NaN."""
@@ -231,6 +233,7 @@ class DetectionScores:
             class_voc_ap_50=dict(zip(names, voc, strict=True)),
             images=len(self),
             boxes=int(true.sum()),
+            class_boxes=dict(zip(names, true.tolist(), strict=True)),
         )
 
     def curves(self, names: Sequence[str]) -> dict[str, PrecisionRecall | None]:

@@ -9,13 +9,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from pixbox.config import ModelConfig
+from pixbox.config import ModelConfig, Task
 from pixbox.errors import ConfigError, Fault, ModelError, did_you_mean
 from pixbox.networks import segnet
-from pixbox.networks.encoders import EncoderFacts, does_not_fit, encoder_facts
+from pixbox.networks.classifier import ClassificationNetwork, Classifier
+from pixbox.networks.encoders import EncoderFacts, TimmEncoder, does_not_fit, encoder_facts
 from pixbox.networks.network import IMAGENET_MEAN, IMAGENET_STD, SegmentationNetwork
 from pixbox.networks.pspnet import OUTPUT_STRIDE as PSPNET_STRIDE
 from pixbox.networks.pspnet import PSPNet
+from pixbox.networks.retinanet import DetectionNetwork, build_retinanet
 from pixbox.networks.smp import build_smp_body
 from pixbox.networks.unet import CLASSIC_STRIDE, ClassicUNet, UNet
 
@@ -84,7 +86,9 @@ class ArchitectureInfo:
         default_encoder: taken when ``model.encoder`` is not set; None: it has an encoder of its own.
         encoder_rule: which encoders can be named.
         options: what ``model.options`` may hold.
-        build: makes the body from encoder name, number of classes and checked options.
+        build: makes the body from encoder name, number of classes and checked options; None for the other tasks'
+            networks, which have builders of their own.
+        task: what it is for.
     """
 
     name: str
@@ -92,7 +96,8 @@ class ArchitectureInfo:
     default_encoder: str | None
     encoder_rule: str
     options: Mapping[str, Option]
-    build: Callable[[str, int, Mapping[str, Any]], Body]
+    build: Callable[[str, int, Mapping[str, Any]], Body] | None
+    task: Task = "segmentation"
 
 
 def build_network(model: ModelConfig, num_classes: int) -> SegmentationNetwork:
@@ -106,8 +111,8 @@ def build_network(model: ModelConfig, num_classes: int) -> SegmentationNetwork:
         ConfigError: options are unknown or have wrong values (all at once), or ``unet_classic`` is given an encoder.
         ModelError: the encoder is unknown or does not fit.
     """
-    info = ARCHITECTURES[model.architecture]
-    options = _checked_options(info, model.options)
+    info, options = _info_and_options(model, "segmentation")
+    assert info.build is not None
     mean, std = options.pop("mean"), options.pop("std")
     if info.default_encoder is None and model.encoder is not None:
         raise ConfigError(
@@ -133,6 +138,56 @@ def build_network(model: ModelConfig, num_classes: int) -> SegmentationNetwork:
         rule = f"{info.name} takes {info.encoder_rule}; default: {info.default_encoder}."
         raise ModelError([replace(fault, hint=fault.hint or rule) for fault in error.faults]) from error
     return network
+
+
+def build_detector(model: ModelConfig, num_classes: int, shapes: int, levels: int) -> DetectionNetwork:
+    """Build the configured detector with random weights, in training mode, for so many anchors at each cell.
+
+    Raises:
+        ConfigError: options are unknown or have wrong values (all at once), or the architecture is for another task.
+        ModelError: the encoder is unknown or does not fit.
+    """
+    info, options = _info_and_options(model, "detection")
+    return build_retinanet(
+        model.encoder or info.default_encoder or "",
+        num_classes,
+        shapes,
+        levels=levels,
+        freeze_bn=model.freeze_bn,
+        freeze_encoder=model.freeze_encoder,
+        **options,
+    )
+
+
+def build_classifier(model: ModelConfig, num_classes: int) -> ClassificationNetwork:
+    """Build the configured classifier with random weights, in training mode.
+
+    Raises:
+        ConfigError: options are unknown or have wrong values (all at once), or the architecture is for another task.
+        ModelError: the encoder is unknown or does not fit.
+    """
+    info, options = _info_and_options(model, "classification")
+    facts = encoder_facts(model.encoder or info.default_encoder or "")
+    encoder = TimmEncoder(facts, norm=options["encoder_norm"])
+    return ClassificationNetwork(
+        Classifier(encoder, num_classes, options["dropout"]),
+        stride=_COARSEST,
+        mean=options["mean"] or facts.mean,
+        std=options["std"] or facts.std,
+        pretrained_name=facts.name if options["encoder_norm"] == "batch" else None,
+        freeze_bn=model.freeze_bn,
+        freeze_encoder=model.freeze_encoder,
+    )
+
+
+def _info_and_options(model: ModelConfig, task: Task) -> tuple[ArchitectureInfo, dict[str, Any]]:
+    info = ARCHITECTURES[model.architecture]
+    if info.task != task:
+        fitting = ", ".join(name for name, other in ARCHITECTURES.items() if other.task == task)
+        raise ConfigError(
+            f"{info.name} is for {info.task}, not {task}", where="model.architecture", hint=f"Known: {fitting}."
+        )
+    return info, _checked_options(info, model.options)
 
 
 def _checked_options(info: ArchitectureInfo, written: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,12 +253,16 @@ def _smp(name: str) -> Callable[[str, int, Mapping[str, Any]], Body]:
     return build
 
 
+_COARSEST = 32
 _PYRAMID = "any timm model with a pyramid of features (strides 2 or 4 to 32)"
 _DILATED = "timm models that take output_stride (resnet*, mobilenet*, efficientnet*, convnext*, ...)"
 _COMMON = {
     "mean": Option("numbers", None, "Mean of R, G, B as fractions of 255; default: the encoder's.", least=0, length=3),
     "std": Option("numbers", None, "Standard deviation of R, G, B likewise.", least=0.001, length=3),
 }
+_ENCODER_NORM = Option(
+    "text", "batch", "Normalisation in the encoder; group: for small batches from scratch.", ("batch", "group")
+)
 _STEPS = Option("integers", [256, 128, 64, 32, 16], "Channels of each decoder step, coarsest first.")
 _DOUBLING = Option("text", "nearest", "How the decoder doubles a feature.", ("nearest", "bilinear"))
 _ATROUS = {
@@ -352,6 +411,33 @@ _TABLE = (
             "decoder_fusion_channels": Option("integer", 128, "Channels of the decoder."),
         },
         _smp("dpt"),
+    ),
+    ArchitectureInfo(
+        "retinanet",
+        "Lin et al. 2017, Focal loss for dense object detection",
+        "resnet50",
+        "any timm model with features of strides 8, 16 and 32",
+        {
+            "channels": Option("integer", 256, "Channels of every level and tower."),
+            "depth": Option("integer", 4, "Convolutions of each tower."),
+            "norm": Option("text", "group", "Normalisation in the towers.", ("none", "group")),
+            "extra_from": Option("text", "p5", "What the sixth level is made of.", ("p5", "c5")),
+            "encoder_norm": _ENCODER_NORM,
+        },
+        None,
+        "detection",
+    ),
+    ArchitectureInfo(
+        "classifier",
+        "the encoder's last feature, its mean, a linear layer",
+        "resnet50",
+        "any timm model with a pyramid of features",
+        {
+            "dropout": Option("number", 0.0, "Dropout probability before the linear layer.", least=0),
+            "encoder_norm": _ENCODER_NORM,
+        },
+        None,
+        "classification",
     ),
 )
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pixbox.auditing.objects import anchors_of
 from pixbox.auditing.result import AnchorSummary, Audit, Guess, Preview, SplitSummary
 from pixbox.data.findings import CODES, Finding, Findings
 from pixbox.labels import LabelMap
 from pixbox.report.charts import Bar, Spread, bar_chart, scatter_chart, shape_drawings, spread_chart
 from pixbox.report.html import class_attribute, legend, measure, percent, photo_uri, swatch, tile, write_page
+from pixbox.tasks.detection import anchors_of
 
 _SHOWN_FINDINGS = 50
 # Longer groups of warnings start closed, so that they do not bury the rest of the page.

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 _WIDTH, _HEIGHT = 440, 250
+_UNIT_HEIGHT = 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 38
 _MOST_DOTS = 40
 _BAR_STEP, _SPREAD_STEP = 23, 34
 _LETTER = 8  # the average letter or figure is narrower, also at the 14 px of a phone
 _CELL = 4
+_INVISIBLE = 0.3  # of the chart's pixels
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,98 @@ def line_chart(title: str, x_label: str, series: Sequence[Series], format_y: Cal
     parts = [_grid(ticks_x, ticks_y, axis_x, axis_y, format_y)]
     parts += [_curve(number, item, axis_x, axis_y, format_y) for number, item in enumerate(series)]
     parts.append(_x_label(x_label))
-    legend = "".join(
-        f'<li><span class="dash c{number}"></span>{escape(item.name)}</li>' for number, item in enumerate(series)
+    return _figure(title, _HEIGHT, "".join(parts), _legend(item.name for item in series))
+
+
+def curve_key(number: int) -> str:
+    """A piece of the line in which a chart draws its curve of this number, from 0."""
+    return f'<span class="dash c{number}"></span>'
+
+
+def _legend(names: Iterable[str]) -> str:
+    items = "".join(f"<li>{curve_key(number)}{escape(name)}</li>" for number, name in enumerate(names))
+    return f'<ul class="legend">{items}</ul>'
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place in the unit square and what its tooltip says."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A curve in the unit square.
+
+    Attributes:
+        name: for the legend.
+        xy: (K, 2) float64 in 0..1, x ascending.
+        spots: places on it with a tooltip.
+        dot: the one of them that is drawn.
+    """
+
+    name: str
+    xy: NDArray[np.float64]
+    spots: Sequence[Spot]
+    dot: Spot | None = None
+
+
+MOST_TRACES = 10
+"""The style sheet has a colour or dashes for so many curves."""
+
+
+def unit_chart(title: str, x_label: str, y_label: str, traces: Sequence[Trace], mark: tuple[Spot, str] | None) -> str:
+    """Curves of shares over shares, both axes from 0 to 100%; ``mark`` is a place that matters, and its name.
+
+    Raises:
+        ValueError: there is no curve, or there are more than ``MOST_TRACES``.
+    """
+    if not 0 < len(traces) <= MOST_TRACES:
+        raise ValueError(f'the chart "{title}" needs 1 to {MOST_TRACES} curves, not {len(traces)}')
+    ticks = [n / 5 for n in range(6)]
+    axis_x = _Axis(0, 1, _LEFT, _WIDTH - _RIGHT)
+    axis_y = _Axis(0, 1, _UNIT_HEIGHT - _BOTTOM, _TOP + 18)
+    parts = [_grid(ticks, ticks, axis_x, axis_y, _as_percent, _as_percent)]
+    parts += [_trace(number, item, axis_x, axis_y) for number, item in enumerate(traces)]
+    if mark:
+        parts.append(_mark(*mark, axis_x, axis_y))
+    parts.append(f'<text class="label" x="4" y="{_TOP}">{escape(y_label)}</text>{_x_label(x_label, _UNIT_HEIGHT)}')
+    return _figure(title, _UNIT_HEIGHT, "".join(parts), _legend(item.name for item in traces))
+
+
+def _as_percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def _trace(number: int, item: Trace, axis_x: _Axis, axis_y: _Axis) -> str:
+    places = np.array([(axis_x.at(x), axis_y.at(y)) for x, y in item.xy.tolist()], dtype=np.float32)
+    # A curve has as many points as there are detections; most of them lie on a line, as far as one can see.
+    corners = cv2.approxPolyDP(places.reshape(-1, 1, 2), _INVISIBLE, False).reshape(-1, 2)
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners.tolist())
+    spots = "".join(_target(spot, axis_x, axis_y) for spot in item.spots if spot is not item.dot)
+    dot = _target(item.dot, axis_x, axis_y, 4) if item.dot else ""
+    return f'<g class="c{number}"><polyline class="curve" points="{line}"/>{spots}{dot}</g>'
+
+
+def _target(spot: Spot, axis_x: _Axis, axis_y: _Axis, radius: float = 0) -> str:
+    """A dot, or with radius 0 nothing but its tooltip."""
+    x, y = axis_x.at(spot.x), axis_y.at(spot.y)
+    dot = f'<circle class="dot" cx="{x}" cy="{y}" r="{radius}"/>' if radius else ""
+    return f'<g>{dot}<circle class="target" cx="{x}" cy="{y}" r="7"/><title>{escape(spot.text)}</title></g>'
+
+
+def _mark(spot: Spot, name: str, axis_x: _Axis, axis_y: _Axis) -> str:
+    x, y = axis_x.at(spot.x), axis_y.at(spot.y)
+    # To the lower left, which a curve of precision over recall leaves free.
+    left = x - _LEFT > _LETTER * len(name)
+    place = f'x="{x - 9 if left else x + 9:g}" y="{min(y + 19, axis_y.start - 5):g}"'
+    return (
+        f'<g class="mark"><path d="M{x:g} {y - 8:g}l8 8l-8 8l-8-8z"/><title>{escape(spot.text)}</title>'
+        f'<text class="strong" {place} text-anchor="{"end" if left else "start"}">{escape(name)}</text></g>'
     )
-    return _figure(title, _HEIGHT, "".join(parts), f'<ul class="legend">{legend}</ul>')
 
 
 @dataclass(frozen=True)
@@ -102,7 +196,7 @@ def scatter_chart(title: str, x_label: str, y_label: str, counts: Mapping[tuple[
         for (px, py), dot in dots.items()
     )
     label = f'<text class="label" x="4" y="{_TOP}">{escape(y_label)}</text>'
-    grid = _grid(ticks_x, ticks_y, axis_x, axis_y, lambda value: f"{value:g}")
+    grid = _grid(ticks_x, ticks_y, axis_x, axis_y, _plain)
     return _figure(title, _HEIGHT, f'{grid}{label}{_x_label(x_label)}<g class="c0">{drawn}</g>')
 
 
@@ -172,9 +266,13 @@ def _figure(title: str, height: float, content: str, legend: str = "") -> str:
     )
 
 
-def _x_label(text: str) -> str:
+def _x_label(text: str, height: float = _HEIGHT) -> str:
     x = (_LEFT + _WIDTH - _RIGHT) / 2
-    return f'<text class="label" x="{x}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(text)}</text>'
+    return f'<text class="label" x="{x}" y="{height - 4}" text-anchor="middle">{escape(text)}</text>'
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}"
 
 
 def round_ticks(low: float, high: float, about: int) -> list[float]:
@@ -206,7 +304,12 @@ class _Axis:
 
 
 def _grid(
-    ticks_x: Sequence[float], ticks_y: Sequence[float], axis_x: _Axis, axis_y: _Axis, format_y: Callable[[float], str]
+    ticks_x: Sequence[float],
+    ticks_y: Sequence[float],
+    axis_x: _Axis,
+    axis_y: _Axis,
+    format_y: Callable[[float], str],
+    format_x: Callable[[float], str] = _plain,
 ) -> str:
     parts = []
     for value in ticks_y:
@@ -216,7 +319,7 @@ def _grid(
     for value in ticks_x:
         if axis_x.low <= value <= axis_x.high:
             x = axis_x.at(value)
-            parts.append(f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{value:g}</text>')
+            parts.append(f'<text x="{x}" y="{axis_y.start + 16}" text-anchor="middle">{escape(format_x(value))}</text>')
     return "".join(parts)
 
 

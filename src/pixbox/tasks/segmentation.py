@@ -5,20 +5,24 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pixbox.config import Experiment
 from pixbox.labels import LabelMap
-from pixbox.losses import SegmentationLoss, build_loss
-from pixbox.metrics import ConfusionMatrix, predicted_classes
+from pixbox.losses import SegmentationLoss, build_loss, weighted_total
+from pixbox.metrics import ConfusionMatrix, SegmentationMetrics, predicted_classes
 from pixbox.networks.build import build_network
 from pixbox.networks.network import SegmentationNetwork
-from pixbox.sample import Batch, Placement
+from pixbox.sample import Batch, Mask, Placement, Target
+from pixbox.tasks.task import Task
 
 
-class SegmentationTask(nn.Module):
-    """Plain PyTorch: no trainer, no files. Its ``state_dict`` is what a checkpoint holds."""
+class SegmentationTask(Task):
+    """Pixels. An answer is (1, N, h, w) float32 logits at the size at which the picture lies in the network's input,
+    a prediction (H0, W0) uint8 class indices."""
+
+    network: SegmentationNetwork
 
     def __init__(
         self, network: SegmentationNetwork, loss: SegmentationLoss, labels: LabelMap, auxiliary_weight: float
@@ -30,57 +34,66 @@ class SegmentationTask(nn.Module):
         self.auxiliary_weight = auxiliary_weight
 
     def loss_weights(self, batch: Batch) -> Tensor:
-        """(T,) float: what each term of the loss is divided by, summed over this batch. Needs only the targets."""
-        return self.loss.weights(batch.targets)
+        return self.loss.weights(_pixels(batch))
 
-    def loss_sums(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One training forward pass.
-
-        Returns (T,) float loss sums with gradient, the auxiliary head's included, and the
-        (B, H, W) uint8 classes that the network predicted on its way.
-        """
+    def loss_sums(self, batch: Batch, seen: ConfusionMatrix | None) -> Tensor:
+        targets = _pixels(batch)
         logits, auxiliary = self.network.forward_training(batch.images)
-        sums = self.loss.sums(logits, batch.targets)
+        sums = self.loss.sums(logits, targets)
         if auxiliary is not None:
-            sums = sums + self.auxiliary_weight * self.loss.sums(auxiliary, batch.targets)
-        return sums, predicted_classes(logits.detach())
+            sums = sums + self.auxiliary_weight * self.loss.sums(auxiliary, targets)
+        if seen is not None:
+            seen.update(predicted_classes(logits.detach()), targets)
+        return sums
 
-    def confusion(self) -> ConfusionMatrix:
-        return ConfusionMatrix(len(self.labels))
+    def total(self, sums: Tensor, weights: Tensor) -> Tensor:
+        return weighted_total(sums, weights)
 
-    def logits(self, image: NDArray[np.uint8], placement: Placement) -> Tensor:
-        """Logits of a picture's own pixels, at the size at which it lies in the network's input.
+    def training_figures(self, seen: ConfusionMatrix) -> dict[str, float | None]:
+        metrics = seen.compute(self.labels.names)
+        return {"pixel_accuracy": metrics.pixel_accuracy, "miou": metrics.miou}
 
-        ``image`` is (H, W, 3) uint8 RGB, the network's input. Returns (1, N, h, w) float32 on the task's device.
-        """
-        device = next(self.parameters()).device
-        # A copy: cached pictures are read-only, and torch warns of sharing them.
-        images = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None]
-        logits: Tensor = self.network(images).float()
+    def answer(self, image: NDArray[np.uint8], placement: Placement) -> Tensor:
+        logits: Tensor = self.network(self._as_input(image)).float()
         height, width = placement.content_hw
         return logits[:, :, placement.top : placement.top + height, placement.left : placement.left + width]
 
-    def probabilities(self, logits: Tensor, placement: Placement) -> Tensor:
-        """Softmax at the original size: (B, N, h, w) logits -> (B, N, H0, W0) float32 that sum to one over N.
+    def probabilities(self, answer: Tensor, placement: Placement) -> Tensor:
+        """Softmax at the original size: (N, H0, W0) float32 that sum to one over N.
 
         Probabilities are resized, not logits: a mean of probabilities is a probability.
         """
-        probabilities = logits.softmax(dim=1)
-        if placement.content_hw == placement.original_hw:
-            return probabilities
-        return _resize(probabilities, placement.original_hw)
-
-    def classes(self, logits: Tensor, placement: Placement) -> Tensor:
-        """(B, H0, W0) uint8: the most probable class of every original pixel."""
-        if placement.content_hw == placement.original_hw:
-            return predicted_classes(logits)
-        return predicted_classes(self.probabilities(logits, placement))
-
-    def validation_loss(self, logits: Tensor, placement: Placement, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums and weights (T,) of the loss against (B, H0, W0) uint8 truth at the original size."""
+        probabilities = answer.softmax(dim=1)
         if placement.content_hw != placement.original_hw:
-            logits = _resize(logits, placement.original_hw)
-        return self.loss.sums(logits, target), self.loss.weights(target)
+            probabilities = _resize(probabilities, placement.original_hw)
+        return probabilities[0]
+
+    def decode(self, answer: Tensor, placement: Placement) -> Tensor:
+        if placement.content_hw == placement.original_hw:
+            return predicted_classes(answer)[0]
+        return predicted_classes(self.probabilities(answer, placement)[None])[0]
+
+    def validation_loss(self, answer: Tensor, placement: Placement, target: Target) -> tuple[Tensor, Tensor]:
+        if placement.content_hw != placement.original_hw:
+            answer = _resize(answer, placement.original_hw)
+        truth = _truth(target).to(answer.device)[None]
+        return self.loss.sums(answer, truth), self.loss.weights(truth)
+
+    def picture(self, image: NDArray[np.uint8], labelled: Tensor | Target) -> NDArray[np.uint8]:
+        classes = labelled.cpu() if isinstance(labelled, Tensor) else _truth(labelled)
+        return self.labels.colorize(classes.numpy())
+
+    def scores(self) -> ConfusionMatrix:
+        return ConfusionMatrix(len(self.labels))
+
+    def score(self, scores: ConfusionMatrix, index: int, prediction: Tensor, target: Target) -> None:
+        scores.update(prediction, _truth(target).to(prediction.device))
+
+    def metrics(self, scores: ConfusionMatrix, images: int) -> SegmentationMetrics:
+        return scores.compute(self.labels.names, images)
+
+    def class_figures(self, metrics: SegmentationMetrics) -> dict[str, float | None]:
+        return {f"iou/{name}": iou for name, iou in metrics.class_iou.items()}
 
 
 def build_segmentation(
@@ -105,6 +118,16 @@ def build_segmentation(
     )
     network = build_network(experiment.model, len(labels))
     return SegmentationTask(network, loss, labels, experiment.loss.auxiliary_weight)
+
+
+def _pixels(batch: Batch) -> Tensor:
+    assert isinstance(batch.targets, Tensor)
+    return batch.targets
+
+
+def _truth(target: Target) -> Tensor:
+    assert isinstance(target, Mask)
+    return torch.from_numpy(target.classes.copy())
 
 
 def _resize(values: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -1,0 +1,156 @@
+"""The page of a classification evaluation, section by section. Everything that a user named is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixbox.config import Experiment
+from pixbox.labels import LabelMap
+from pixbox.report.html import percent, photo_uri, swatch, write_page
+from pixbox.report.sections import (
+    ClassRow,
+    class_table,
+    confusion_matrix,
+    count,
+    header,
+    in_words,
+    largest_confusions,
+    settings,
+    training_curves,
+)
+
+if TYPE_CHECKING:
+    # It needs torch, which a page does not.
+    from pixbox.metrics import ClassificationMetrics
+
+# Pictures are shown about 250 px wide; twice that is sharp on dense screens.
+_LONGEST_SIDE = 480
+_JPEG_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class ClassificationExample:
+    """One picture that was called a wrong class.
+
+    Attributes:
+        id: of its Record.
+        image: (H, W, 3) uint8 RGB.
+        truth: class index.
+        predicted: likewise.
+        probability: 0 to 1, of the predicted class.
+        truth_probability: 0 to 1, of the true class.
+    """
+
+    id: str
+    image: NDArray[np.uint8]
+    truth: int
+    predicted: int
+    probability: float
+    truth_probability: float
+
+
+@dataclass(frozen=True)
+class ClassificationReport:
+    """What the page shows.
+
+    Attributes:
+        title: heading, the name of the experiment.
+        split: which part of the data was scored.
+        experiment: what was trained.
+        labels: the classes, in the order of ``confusion``.
+        metrics: of the whole split.
+        confusion: (N, N) int64 pictures; row: true class, column: predicted class.
+        history: the rows of metrics.csv, oldest first; may be empty.
+        examples: shown in this order; may be empty.
+        facts: what else is known of the model and the run, name -> value.
+    """
+
+    title: str
+    split: str
+    experiment: Experiment
+    labels: LabelMap
+    metrics: ClassificationMetrics
+    confusion: NDArray[np.int64]
+    history: Sequence[Mapping[str, float | None]]
+    examples: Sequence[ClassificationExample]
+    facts: Mapping[str, str]
+
+
+def write_classification_report(report: ClassificationReport, folder: Path) -> Path:
+    """Write ``report.html`` into a folder, whole or not at all, and return its path.
+
+    The page needs no network and no other file.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    sections = [
+        _header(report),
+        f'<div class="pair">{_classes(report)}{confusion_matrix(report.labels, report.confusion, "pictures")}</div>',
+        training_curves(report.experiment, report.history),
+        _examples(report),
+        settings(report.experiment, report.facts),
+    ]
+    path = folder / "report.html"
+    write_page(path, f"{report.title} · {report.split}", sections)
+    return path
+
+
+def _header(report: ClassificationReport) -> str:
+    metrics = report.metrics
+    tiles = [
+        ("Accuracy", percent(metrics.accuracy)),
+        ("Top-5 accuracy", percent(metrics.top5_accuracy)),
+        ("Pictures", count(metrics.images)),
+    ]
+    words = in_words(report.experiment, "accuracy", metrics.class_accuracy)
+    return header(report.experiment, report.split, report.title, words, tiles)
+
+
+def _classes(report: ClassificationReport) -> str:
+    names, colors = report.labels.names, report.labels.colors
+    true, called = report.confusion.sum(axis=1).tolist(), report.confusion.sum(axis=0).tolist()
+    rows = [
+        ClassRow(
+            swatch(colors[index]),
+            name,
+            report.metrics.class_accuracy[name],
+            (count(true[index]), count(called[index])),
+        )
+        for index, name in enumerate(names)
+    ]
+    note = (
+        "Accuracy: the share of the class's pictures that were called so. Pictures: how many are of the class. "
+        "Called so: how many were, rightly or wrongly."
+    )
+    below = largest_confusions(report.labels, report.confusion)
+    return class_table(note, ("Accuracy", "Pictures", "Called so"), rows, below)
+
+
+def _examples(report: ClassificationReport) -> str:
+    if not report.examples:
+        return ""
+    shown = "".join(_example(item, report.labels) for item in report.examples)
+    ratio = float(np.median([item.image.shape[1] / item.image.shape[0] for item in report.examples]))
+    return (
+        '<section class="card"><h2>Pictures</h2><p class="note">Wrong with the most confidence first: hard pictures, '
+        f'or wrong labels.</p><div class="sheet large" style="--ratio:{min(max(ratio, 0.5), 2):.3f}">{shown}</div>'
+        "</section>"
+    )
+
+
+def _example(item: ClassificationExample, labels: LabelMap) -> str:
+    truth, predicted = (escape(labels.names[index]) for index in (item.truth, item.predicted))
+    return (
+        f'<figure><img src="{photo_uri(item.image, _LONGEST_SIDE, _JPEG_QUALITY)}" alt="{escape(item.id)}" '
+        f'loading="lazy"><figcaption><span class="said">is <b>{truth}</b>, called <b>{predicted}</b> '
+        f"({item.probability:.0%})</span><span>{truth} was given {item.truth_probability:.0%}</span>"
+        f"<span>{escape(item.id)}</span></figcaption></figure>"
+    )

@@ -1,0 +1,234 @@
+"""What the pages of an evaluation share, whatever the task. Everything that a user named is escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixbox.config import AugmentConfig, Experiment
+from pixbox.labels import LabelMap
+from pixbox.report.charts import Series, line_chart
+from pixbox.report.html import class_attribute, definitions, measure, percent, tile
+
+# More classes than this: the cells of the confusion matrix are too small for numbers.
+_READABLE_CLASSES = 12
+_MOST_CONFUSIONS = 5
+_SCORES = {
+    "segmentation": {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"},
+    "detection": {"map": "mAP", "map_50": "AP50", "map_75": "AP75"},
+    "classification": {"accuracy": "accuracy", "top5_accuracy": "top-5 accuracy"},
+}
+
+
+def header(experiment: Experiment, split: str, title: str, words: str, tiles: Sequence[tuple[str, str]]) -> str:
+    """What was scored on what, one or two sentences, and the figures: (name, value), the chief one first."""
+    shown = "".join(tile(name, value, "main" if number == 0 else "") for number, (name, value) in enumerate(tiles))
+    task = f"{experiment.task.capitalize()}, scored on {split}"
+    return (
+        f'<header><p class="eyebrow">{escape(task)}</p><h1>{escape(title)}</h1><p class="lead">{escape(words)}</p>'
+        f'<dl class="tiles" style="--others:{len(tiles) - 1}">{shown}</dl></header>'
+    )
+
+
+def count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def in_words(experiment: Experiment, measure: str, scores: Mapping[str, float | None]) -> str:
+    """Which network, and which classes it does best and worst by a measure: class name -> score, None if undefined."""
+    defined = [(score, name) for name, score in scores.items() if score is not None]
+    text = f"{_network(experiment)}, {len(scores)} class{'' if len(scores) == 1 else 'es'}."
+    best = max(defined, key=lambda item: item[0], default=(0, ""))
+    worst = min(defined, key=lambda item: item[0], default=(0, ""))
+    if best[0] > worst[0]:
+        text += f" Best class: {best[1]} ({measure} {percent(best[0])}); weakest: {worst[1]} ({percent(worst[0])})."
+    return text
+
+
+def _network(experiment: Experiment) -> str:
+    model = experiment.model
+    return model.architecture + (f" with encoder {model.encoder}" if model.encoder else "")
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class of a table.
+
+    Attributes:
+        mark: what stands before the name, HTML.
+        name: of the class.
+        score: 0 to 1, shown as a bar; None if the class does not occur.
+        others: what stands in the other columns.
+    """
+
+    mark: str
+    name: str
+    score: float | None
+    others: Sequence[str]
+
+
+def class_table(note: str, columns: Sequence[str], rows: Sequence[ClassRow], below: str = "") -> str:
+    """All classes with their scores; ``columns`` name the score and the others, ``below`` is HTML under the table."""
+    head = "".join(
+        f'<th scope="col"{class_attribute("number" if number else "")}>{escape(name)}</th>'
+        for number, name in enumerate(columns)
+    )
+    return (
+        f'<section class="card"><h2>Classes</h2><p class="note">{escape(note)}</p><div class="scroll tall">'
+        f'<table class="classes"><thead><tr><th scope="col">Class</th>{head}</tr></thead>'
+        f"<tbody>{''.join(map(_class_row, rows))}</tbody></table></div>{below}</section>"
+    )
+
+
+def _class_row(row: ClassRow) -> str:
+    name = f'<th scope="row"><span class="name">{row.mark}<span>{escape(row.name)}</span></span></th>'
+    if row.score is None:
+        return f'<tr class="absent">{name}<td colspan="{1 + len(row.others)}">not present</td></tr>'
+    others = "".join(f'<td class="number">{escape(text)}</td>' for text in row.others)
+    return f'<tr>{name}<td class="score">{measure(row.score, percent(row.score))}</td>{others}</tr>'
+
+
+def confusion_matrix(labels: LabelMap, confusion: NDArray[np.int64], unit: str) -> str:
+    """(N, N) counts of a unit ("pixels"), row: true class, column: predicted class, as a table of shares."""
+    names = [escape(name) for name in labels.names]
+    large = len(names) <= _READABLE_CLASSES
+    head = "".join(f'<th scope="col" title="{name}"><span>{name}</span></th>' for name in names)
+    rows = []
+    for truth, counts in enumerate(confusion):
+        total = int(counts.sum())
+        cells = "".join(
+            _cell(names[truth], names[predicted], int(cell), total, unit, hit=truth == predicted, numbered=large)
+            for predicted, cell in enumerate(counts)
+        )
+        rows.append(f'<tr><th scope="row" title="{names[truth]}">{names[truth]}</th>{cells}</tr>')
+    return (
+        '<section class="card"><h2>Confusions</h2><p class="note">Each row is a true class, each column what was '
+        f"predicted; a row adds up to 100%. Green is right, red is wrong, hatched has no true {unit.removesuffix('s')}."
+        f'</p><div class="scroll taller"><table class="matrix {"large" if large else "small"}"><thead><tr>'
+        f"<th>true \\ predicted</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def _cell(truth: str, predicted: str, amount: int, total: int, unit: str, *, hit: bool, numbered: bool) -> str:
+    if total == 0:
+        return '<td class="none"></td>'
+    if amount == 0:
+        return "<td>0</td>" if numbered else "<td></td>"
+    share = amount / total
+    # The root lifts small errors above the page's own shade.
+    shade = share if hit else math.sqrt(share)
+    kind = " ".join(name for name, holds in (("hit", hit), ("strong", shade > 0.6)) if holds)
+    title = f"{truth} predicted as {predicted}: {amount:,} of {total:,} {unit} ({share:.2%})"
+    text = _short(share) if numbered else ""
+    return f'<td{class_attribute(kind)} style="--v:{100 * shade:.0f}" title="{title}">{text}</td>'
+
+
+def _short(share: float) -> str:
+    """Percent in at most four signs: 83, 9.4, &lt;0.1."""
+    if share < 0.0005:
+        return "&lt;0.1"
+    return f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
+
+
+def largest_confusions(labels: LabelMap, confusion: NDArray[np.int64]) -> str:
+    """The largest wrong cells of a confusion matrix, by the share of the true class that they take."""
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = confusion / np.maximum(totals, 1)
+    np.fill_diagonal(shares, 0)
+    items = []
+    for flat in np.argsort(-shares, axis=None, kind="stable")[:_MOST_CONFUSIONS]:
+        truth, predicted = divmod(int(flat), len(labels))
+        if shares[truth, predicted] > 0:
+            names = escape(labels.names[truth]), escape(labels.names[predicted])
+            items.append(
+                f"<li><span><b>{names[0]}</b> taken for <b>{names[1]}</b></span>"
+                f"<span>{shares[truth, predicted]:.1%} of it</span></li>"
+            )
+    return f'<h3>Largest confusions</h3><ol class="confusions">{"".join(items)}</ol>' if items else ""
+
+
+def training_curves(experiment: Experiment, history: Sequence[Mapping[str, float | None]]) -> str:
+    """Loss, scores and learning rates over the epochs, as far as the run wrote them down: the rows of metrics.csv."""
+    rates = list(dict.fromkeys(name for row in history for name in row if name == "lr" or name.startswith("lr_")))
+    plans: list[tuple[str, Mapping[str, str], Callable[[float], str]]] = [
+        ("Loss", {"train_loss": "training", "val_loss": "validation"}, lambda value: f"{value:.3g}"),
+        ("Scores in validation", _SCORES[experiment.task], lambda value: f"{100 * value:.3g}%"),
+        ("Learning rate", {name: name.removeprefix("lr_") for name in rates}, lambda value: f"{value:.2g}"),
+    ]
+    charts = []
+    for title, columns, format_y in plans:
+        series = [Series(name, points) for column, name in columns.items() if (points := _points(history, column))]
+        if series:
+            charts.append(line_chart(title, "epoch", series, format_y))
+    if not charts:
+        return ""
+    return f'<section class="card"><h2>Training</h2><div class="charts">{"".join(charts)}</div></section>'
+
+
+def _points(history: Sequence[Mapping[str, float | None]], column: str) -> list[tuple[float, float]]:
+    pairs = [(row.get("epoch"), row.get(column)) for row in history]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and math.isfinite(y)]
+
+
+def settings(experiment: Experiment, facts: Mapping[str, str]) -> str:
+    """What was trained on what: the chief settings, what else is known (name -> value), the whole configuration."""
+    return (
+        '<section class="card"><h2>What was trained on what</h2>'
+        f'<div class="pair"><div>{definitions(_key_settings(experiment))}</div>'
+        f"<div>{definitions(facts)}</div></div>"
+        "<details><summary>The whole configuration</summary>"
+        f"<pre>{escape(experiment.to_yaml())}</pre></details></section>"
+    )
+
+
+def _key_settings(experiment: Experiment) -> dict[str, str]:
+    data, model, training = experiment.data, experiment.model, experiment.training
+    optimizer, schedule = experiment.optimizer, experiment.schedule
+    changed = {
+        name: value for name, value in data.augment.model_dump().items() if value != getattr(AugmentConfig(), name)
+    }
+    rows = {
+        "Data": f"{data.root} ({data.format})",
+        "Network": f"{_network(experiment)}, weights {model.weights}",
+        "Training size": f"{data.size[0]} × {data.size[1]} pixels (height × width), {data.fit}",
+        "Augmentation": ", ".join(f"{name} {_plain(value)}" for name, value in changed.items()) or "none",
+        "Batch": f"{data.batch_size}{f' × {training.accumulate} accumulated' if training.accumulate > 1 else ''}",
+        "Loss": _loss(experiment),
+        "Optimizer": f"{optimizer.name}, learning rate {optimizer.lr:g}, weight decay {optimizer.weight_decay:g}",
+        "Schedule": schedule.name,
+        "Length": f"{training.epochs} epochs{f', at most {training.max_steps} steps' if training.max_steps else ''}",
+        "Best by": training.monitor,
+        "Seed": str(training.seed),
+    }
+    return rows | (_box_settings(experiment) if experiment.task == "detection" else {})
+
+
+def _loss(experiment: Experiment) -> str:
+    loss, detection = experiment.loss, experiment.detection
+    if experiment.task == "detection":
+        factor = f" × {detection.box_weight:g}" if detection.box_weight != 1 else ""
+        return f"{loss.name} (α {detection.focal_alpha:g}, γ {loss.gamma:g}) + {detection.box_loss}{factor}"
+    weighting = loss.class_weights if isinstance(loss.class_weights, str) else "given"
+    weights = f", class weights {weighting}" if weighting != "none" else ""
+    return f"{loss.name}{weights}{f', label smoothing {loss.label_smoothing:g}' if loss.label_smoothing else ''}"
+
+
+def _box_settings(experiment: Experiment) -> dict[str, str]:
+    detection = experiment.detection
+    anchors = detection.anchors if isinstance(detection.anchors, str) else f"{len(detection.anchors)} given shapes"
+    overlap = {"union": "IoU", "min": "share of the smaller box"}[detection.overlap]
+    return {
+        "Anchors": f"{anchors}, {detection.levels} levels; a box from IoU {detection.positive_iou:g}, "
+        f"background below {detection.negative_iou:g}",
+        "Kept boxes": f"score above {detection.score_threshold:g}, {overlap} at most {detection.overlap_threshold:g}, "
+        f"{detection.max_detections:,} in a picture",
+    }
+
+
+def _plain(value: object) -> str:
+    return "–".join(f"{part:g}" for part in value) if isinstance(value, tuple) else f"{value:g}"

@@ -1,0 +1,98 @@
+"""Naming whole pictures: network, loss, metric and decoding. Its encoders start the other tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from pixbox.config import Experiment
+from pixbox.drawing import caption
+from pixbox.labels import LabelMap
+from pixbox.metrics import ClassificationMetrics, ClassificationScores, ConfusionMatrix
+from pixbox.networks.build import build_classifier
+from pixbox.networks.classifier import ClassificationNetwork
+from pixbox.sample import Batch, Category, Placement, Target
+from pixbox.tasks.task import Task
+
+
+class ClassificationTask(Task):
+    """Whole pictures. An answer is (1, N) float32 logits, a prediction (N,) float32 probabilities."""
+
+    network: ClassificationNetwork
+
+    def __init__(self, network: ClassificationNetwork, labels: LabelMap, label_smoothing: float) -> None:
+        super().__init__()
+        self.network = network
+        self.labels = labels
+        self.label_smoothing = label_smoothing
+
+    def loss_weights(self, batch: Batch) -> Tensor:
+        return torch.tensor([float(len(batch))], device=batch.images.device)
+
+    def loss_sums(self, batch: Batch, seen: ConfusionMatrix | None) -> Tensor:
+        targets = batch.targets
+        assert isinstance(targets, Tensor)
+        logits = self.network(batch.images)
+        if seen is not None:
+            count = len(self.labels)
+            pairs = targets * count + logits.detach().argmax(dim=1)
+            seen.matrix += torch.bincount(pairs, minlength=count * count).view(count, count).cpu()
+        return self._sum(logits, targets)
+
+    def total(self, sums: Tensor, weights: Tensor) -> Tensor:
+        return (sums / weights.clamp(min=1)).sum()
+
+    def training_figures(self, seen: ConfusionMatrix) -> dict[str, float | None]:
+        return {"accuracy": seen.compute(self.labels.names).pixel_accuracy}
+
+    def answer(self, image: NDArray[np.uint8], placement: Placement) -> Tensor:
+        logits: Tensor = self.network(self._as_input(image))
+        return logits.float()
+
+    def decode(self, answer: Tensor, placement: Placement) -> Tensor:
+        return answer.softmax(dim=1)[0]
+
+    def validation_loss(self, answer: Tensor, placement: Placement, target: Target) -> tuple[Tensor, Tensor]:
+        truth = torch.tensor([_truth(target)], device=answer.device)
+        return self._sum(answer, truth), torch.ones(1, device=answer.device)
+
+    def picture(self, image: NDArray[np.uint8], labelled: Tensor | Target) -> NDArray[np.uint8]:
+        index = int(labelled.argmax()) if isinstance(labelled, Tensor) else _truth(labelled)
+        return caption(image, self.labels.names[index])
+
+    def scores(self) -> ClassificationScores:
+        return ClassificationScores(len(self.labels))
+
+    def score(self, scores: ClassificationScores, index: int, prediction: Tensor, target: Target) -> None:
+        scores.update(prediction[None], torch.tensor([_truth(target)], device=prediction.device))
+
+    def metrics(self, scores: ClassificationScores, images: int) -> ClassificationMetrics:
+        return scores.compute(self.labels.names)
+
+    def class_figures(self, metrics: ClassificationMetrics) -> dict[str, float | None]:
+        return {f"accuracy/{name}": value for name, value in metrics.class_accuracy.items()}
+
+    def _sum(self, logits: Tensor, targets: Tensor) -> Tensor:
+        # In float32: half precision loses the small probabilities.
+        return functional.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=self.label_smoothing)[
+            None
+        ]
+
+
+def build_classification(experiment: Experiment, labels: LabelMap) -> ClassificationTask:
+    """Network and loss as the experiment names them, with fresh weights.
+
+    Raises:
+        ModelError: the network cannot be built as asked.
+        ConfigError: an option of it is unknown or wrong.
+    """
+    network = build_classifier(experiment.model, len(labels))
+    return ClassificationTask(network, labels, experiment.loss.label_smoothing)
+
+
+def _truth(target: Target) -> int:
+    assert isinstance(target, Category)
+    return target.index

@@ -1,0 +1,113 @@
+"""What training, evaluation and prediction ask of a task, whatever it predicts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pixbox.labels import LabelMap
+from pixbox.metrics import ConfusionMatrix
+from pixbox.networks.network import Network
+from pixbox.sample import Batch, Placement, Target
+
+
+class Metrics(Protocol):
+    """Scores as fractions; None where undefined."""
+
+    def to_plain(self) -> dict[str, Any]: ...
+
+
+class Scores(Protocol):
+    """Counts over any number of pictures; those of several processes can be pickled and merged."""
+
+    def merge(self, other: Self) -> None: ...
+
+    def reset(self) -> None: ...
+
+
+class Task(nn.Module):
+    """Network, loss, metric and decoding: plain PyTorch, no trainer, no files.
+
+    Its ``state_dict`` is what a checkpoint holds. ``Answer`` is what the network says of one picture, ``prediction``
+    what that means in the picture's own pixels; each task has types of its own for them.
+
+    Attributes:
+        network: raw pixels in.
+        labels: the classes.
+    """
+
+    network: Network
+    labels: LabelMap
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def loss_weights(self, batch: Batch) -> Tensor:
+        """(T,) float: what each term of the loss is divided by, summed over this batch. Needs only the targets."""
+
+    @abstractmethod
+    def loss_sums(self, batch: Batch, seen: ConfusionMatrix | None) -> Tensor:
+        """(T,) float loss sums of one training forward pass, with gradient.
+
+        What the network predicted on its way is counted in ``seen`` (made by ``training_confusion``).
+        """
+
+    @abstractmethod
+    def total(self, sums: Tensor, weights: Tensor) -> Tensor:
+        """Scalar: the loss that sums and weights (T,) stand for."""
+
+    def training_confusion(self) -> ConfusionMatrix | None:
+        """What counts predictions on training pictures, for the log; None where that would cost too much."""
+        return ConfusionMatrix(len(self.labels))
+
+    @abstractmethod
+    def training_figures(self, seen: ConfusionMatrix) -> dict[str, float | None]:
+        """Name -> value of what was counted in training."""
+
+    # -- one whole picture ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def answer(self, image: NDArray[np.uint8], placement: Placement) -> Any:
+        """What the network says of a picture: ``image`` is (H, W, 3) uint8 RGB, the network's input."""
+
+    @abstractmethod
+    def decode(self, answer: Any, placement: Placement) -> Any:
+        """The prediction that an answer stands for, in the original picture's pixels."""
+
+    @abstractmethod
+    def validation_loss(self, answer: Any, placement: Placement, target: Target) -> tuple[Tensor, Tensor]:
+        """Sums and weights (T,) of the loss against the truth in the original picture's pixels."""
+
+    @abstractmethod
+    def picture(self, image: NDArray[np.uint8], labelled: Any) -> NDArray[np.uint8]:
+        """A target or prediction drawn: (H, W, 3) uint8 RGB of the picture's size; ``image`` is the original."""
+
+    # -- scores --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def scores(self) -> Any:
+        """An empty ``Scores`` of this task."""
+
+    @abstractmethod
+    def score(self, scores: Any, index: int, prediction: Any, target: Target) -> None:
+        """Count a picture; ``index`` is its place in the data set."""
+
+    @abstractmethod
+    def metrics(self, scores: Any, images: int) -> Metrics:
+        """What so many pictures came to."""
+
+    @abstractmethod
+    def class_figures(self, metrics: Any) -> Mapping[str, float | None]:
+        """``<measure>/<class>`` -> value, for the log."""
+
+    def _as_input(self, image: NDArray[np.uint8]) -> Tensor:
+        """(1, 3, H, W) uint8 on the task's device."""
+        device = next(self.parameters()).device
+        # A copy: cached pictures are read-only, and torch warns of sharing them.
+        return torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None]
