@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -304,6 +305,9 @@ def main() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("pixbox").addHandler(handler)
     logging.getLogger("pixbox").setLevel(logging.INFO if is_first_process() else logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names may hold signs that the terminal does not know, and bytes that are no text.
+        sys.stdout.reconfigure(errors="backslashreplace")
     from pixbox.errors import PixboxError
 
     try:
@@ -361,4 +365,9 @@ def _progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    typer.echo(text)

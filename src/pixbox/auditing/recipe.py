@@ -145,5 +145,11 @@ def _comments(audit: Audit) -> str:
     lines += [f"- {decision}" for decision in audit.decisions]
     if audit.experiment.task == "segmentation":  # The others begin with GroupNorm, for which there are no weights.
         lines.append("`model.weights: imagenet` learns more from few pictures; it downloads 45 MB once.")
-    wrapped = [part for line in lines for part in textwrap.wrap(" ".join(line.split()), 110, subsequent_indent="  ")]
+    wrapped = [part for line in lines for part in textwrap.wrap(_printable(line), 110, subsequent_indent="  ")]
     return "".join(f"# {line}\n" for line in wrapped)
+
+
+def _printable(text: str) -> str:
+    """One line that YAML takes: file names may hold any sign, and bytes that are no text."""
+    line = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
