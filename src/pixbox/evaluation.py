@@ -121,9 +121,9 @@ def _predict(predictor: Predictor, item: WholeImage) -> Any:
 
 def _check_labels(records: Sequence[Record], labels: LabelMap, experiment: Experiment) -> Findings:
     if experiment.task == "segmentation":
-        return scan_labels(records, labels).findings
+        return scan_labels(records, labels, reading=pixel_reading(experiment.data)).findings
     if experiment.task == "detection":
-        return scan_objects(records, labels).findings
+        return scan_objects(records, labels, reading=pixel_reading(experiment.data)).findings
     return scan_categories(records, labels)[1]
 
 

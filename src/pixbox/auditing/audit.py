@@ -6,7 +6,7 @@ import glob
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -302,11 +302,11 @@ def _look_at_labels(
     return seen
 
 
-def _for_task(findings: Iterable[Finding], experiment: Experiment) -> list[Finding]:
+def _for_task(findings: Findings, experiment: Experiment) -> Findings:
     """For pixels, names are checked where objects are painted; what only matters to a detector is left out."""
     if experiment.task != "segmentation":
-        return list(findings)
-    return [f for f in findings if f.code not in ("unknown-class", "tiny-box", "duplicate-box")]
+        return findings
+    return findings.without("unknown-class", "tiny-box", "duplicate-box")
 
 
 def _class_weights(scan: LabelScan) -> dict[str, tuple[float, ...]]:

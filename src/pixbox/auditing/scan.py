@@ -15,7 +15,7 @@ from pixbox.auditing.masks import MaskCheck, check_mask
 from pixbox.auditing.objects import check_objects
 from pixbox.data.annotation import paint, read_category
 from pixbox.data.findings import Finding, Findings
-from pixbox.data.images import image_size_hw
+from pixbox.data.images import AS_IT_IS, PixelReading, image_size_hw
 from pixbox.data.mask_facts import MaskFacts, MaskFactStore
 from pixbox.errors import DataError
 from pixbox.labels import IGNORE, LabelMap
@@ -61,6 +61,7 @@ def scan_labels(
     labels: LabelMap,
     *,
     sizes: Mapping[str, tuple[int, int]] | None = None,
+    reading: PixelReading = AS_IT_IS,
     progress: Callable[[int], None] = lambda done: None,
     workers: int | None = None,
 ) -> LabelScan:
@@ -70,6 +71,8 @@ def scan_labels(
 
     Args:
         sizes: (height, width) of the pictures that can be read, by ``Record.id``; None: they are looked up.
+        reading: how pictures are read; one that cannot be read so, going by its header, is a finding where sizes are
+            looked up.
         progress: called with the number of labels seen so far.
         workers: threads; None for one a core, at most 16.
     """
@@ -79,7 +82,9 @@ def scan_labels(
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(records), _PORTION):
             portion = records[start : start + _PORTION]
-            found = pool.map(lambda pair: _check(pair[0], pair[1], labels, sizes), _with_facts(portion, workers))
+            found = pool.map(
+                lambda pair: _check(pair[0], pair[1], labels, sizes, reading), _with_facts(portion, workers)
+            )
             for done, check in enumerate(found, start + 1):
                 scan.add(check)
                 progress(done)
@@ -106,9 +111,13 @@ class ObjectScan:
 
 
 def scan_objects(
-    records: Sequence[Record], labels: LabelMap, *, sizes: Mapping[str, tuple[int, int]] | None = None
+    records: Sequence[Record],
+    labels: LabelMap,
+    *,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+    reading: PixelReading = AS_IT_IS,
 ) -> ObjectScan:
-    """Look at the boxes of every record; ``sizes`` as in ``scan_labels``."""
+    """Look at the boxes of every record; ``sizes`` and ``reading`` as in ``scan_labels``."""
     zeros = np.zeros(len(labels), dtype=np.int64)
     scan = ObjectScan(zeros, zeros.copy())
     for record in records:
@@ -117,7 +126,7 @@ def scan_objects(
                               "Set `data.format` to one that describes objects.", id=record.id)  # fmt: skip
             continue
         try:
-            image_hw = image_size_hw(record.image) if sizes is None else sizes[record.id]
+            image_hw = image_size_hw(record.image, reading) if sizes is None else sizes[record.id]
         except DataError as error:
             scan.findings.add_error(error, file=str(record.image), id=record.id)
             continue
@@ -154,11 +163,12 @@ def _check(
     facts: MaskFacts | DataError | None,
     labels: LabelMap,
     sizes: Mapping[str, tuple[int, int]] | None,
+    reading: PixelReading,
 ) -> MaskCheck:
     failed = Findings()
     image_hw = None
     try:
-        image_hw = image_size_hw(record.image) if sizes is None else sizes.get(record.id)
+        image_hw = image_size_hw(record.image, reading) if sizes is None else sizes.get(record.id)
     except DataError as error:
         failed.add_error(error, file=str(record.image), id=record.id)
     if isinstance(facts, DataError):

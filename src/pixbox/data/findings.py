@@ -195,6 +195,16 @@ class Findings:
                 self._faulty.setdefault(code, set()).update(ids)
             self.faulty_places |= findings.faulty_places
 
+    def without(self, *codes: str) -> Findings:
+        """The same but for these codes."""
+        rest = Findings()
+        rest.extend(self)
+        for code in codes:
+            rest._kept.pop(code, None)
+            rest._faulty.pop(code, None)
+            rest.counts.pop(code, None)
+        return rest
+
     def _place(self, finding: Finding) -> str:
         # Without its folders or lists a set is another one; without one of its lines it is the same.
         if self._start is None or finding.code == "structure" or not finding.file.startswith(self._start):

@@ -171,17 +171,20 @@ def read_mask(path: Path) -> RawMask:
     return RawMask(np.ascontiguousarray(_orient(pixels, orientation)), palette)
 
 
-def image_size_hw(path: Path) -> tuple[int, int]:
+def image_size_hw(path: Path, reading: PixelReading | None = None) -> tuple[int, int]:
     """Height and width that ``read_image`` or ``read_mask`` would give; decodes nothing but ``.mat`` files.
 
     Raises:
-        DataError: no such file, or not a picture or ``.mat`` file.
+        DataError: no such file, or not a picture or ``.mat`` file; with ``reading`` also where the header tells that
+            ``read_image`` would refuse it.
     """
     if path.suffix.lower() == ".mat":
         return read_mask(path).size_hw
     try:
         with open_file(path) as file:
             header = read_header(path, file)
+            if reading is not None:
+                _check_reading(path, header.layout, reading)
             return size_hw_of(header, declared_orientation(path, header))
     except OSError as error:
         raise unreadable(path, error) from None

@@ -172,11 +172,12 @@ def _check(
         task = bar.add_task("checking labels", total=len(splits.train) + len(splits.val))
         for records, before in ((splits.train, 0), (splits.val, len(splits.train))):
             if experiment.task == "segmentation":
-                scans.append(scan_labels(records, labels, progress=partial(_show, bar, task, before)))
+                shown = partial(_show, bar, task, before)
+                scans.append(scan_labels(records, labels, reading=pixel_reading(experiment.data), progress=shown))
                 findings.extend(scans[-1].findings)
                 counts.append(int(scans[-1].pixels.sum()))
             elif experiment.task == "detection":
-                objects = scan_objects(records, labels)
+                objects = scan_objects(records, labels, reading=pixel_reading(experiment.data))
                 findings.extend(objects.findings)
                 counts.append(int(objects.objects.sum()))
             else:
