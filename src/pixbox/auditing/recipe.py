@@ -20,6 +20,7 @@ from pixbox.config import (
     TrainingConfig,
     complete_experiment,
 )
+from pixbox.data.findings import CODES
 from pixbox.data.splits import read_splits
 from pixbox.documents import to_yaml
 from pixbox.errors import DataError, Fault, PixboxError, RunError
@@ -60,6 +61,13 @@ def write_recipe(audit: Audit, file: Path) -> tuple[Path, Path]:
 
 def _check_trainable(audit: Audit) -> None:
     """The lists of the experiment must be accepted as training reads them."""
+    counts = audit.findings.counts
+    if counts["nothing-to-learn"]:
+        codes = dict.fromkeys(error.code for error in audit.findings.errors() if error.code != "nothing-to-learn")
+        kinds = "; ".join(f"{CODES[code].title} ({counts[code]:,})" for code in codes)
+        what = f"as it is, no picture can be trained on, so there is no recipe{': ' if kinds else ''}{kinds}"
+        hint = "`pixbox audit FOLDER` alone lists them by file; `--fix OUT` mends what can be mended in a copy."
+        raise DataError(what, where=audit.source, hint=hint)
     try:
         splits = read_splits(complete_experiment(audit.experiment))
     except PixboxError as error:

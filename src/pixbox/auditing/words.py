@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from pixbox.auditing.result import Audit, SplitSummary
+from pixbox.config import Task
 from pixbox.data.annotation import size_text
 from pixbox.data.findings import CODES, Finding
 
@@ -22,13 +23,16 @@ def in_words(audit: Audit) -> str:
 def verdict(audit: Audit) -> str:
     """One sentence: may training start, and how much was found."""
     counts = {severity: audit.findings.count(severity) for severity in ("error", "warning", "note")}
-    found = ", ".join(f"{n:,} {severity}{'s' if n != 1 else ''}" for severity, n in counts.items() if n)
+    found = ", ".join(_many(n, severity) for severity, n in counts.items() if n)
     if not found:
         return "Clean: nothing to mend."
     if not counts["error"]:
         return f"{found}: training can start."
+    if audit.findings.counts["nothing-to-learn"]:
+        return f"{found}: as it is, no picture can be trained on. `--fix OUT` mends what can be mended in a copy."
     if audit.guesses:
-        return f"{found}. `--write-recipe FILE` leaves out what cannot be used; `--fix OUT` writes a cleaned copy."
+        recipe = "A recipe (`--write-recipe FILE`) leaves out what cannot be used"
+        return f"{found}. {recipe}; `--fix OUT` writes a cleaned copy."
     return f"{found}: training would refuse to start. `--fix OUT` writes a cleaned copy."
 
 
@@ -47,8 +51,9 @@ def _data(audit: Audit) -> str:
     for split in audit.splits:
         sizes = sorted(split.sizes.items(), key=lambda item: -item[1])
         shown = ", ".join(f"{size_text(size)} ({count})" for size, count in sizes[:_SHOWN_SIZES])
-        more = f" and {len(sizes) - _SHOWN_SIZES} more sizes" if len(sizes) > _SHOWN_SIZES else ""
-        lines.append(f"  {split.name:6} {split.images:,} pictures: {shown}{more}")
+        others = len(sizes) - _SHOWN_SIZES
+        more = f" and {_many(others, 'more size')}" if others > 0 else ""
+        lines.append(f"  {split.name:6} {_many(split.images, 'picture')}{': ' if shown else ''}{shown}{more}")
     if audit.mean is not None and audit.std is not None:
         mean, std = (" ".join(f"{value:.3f}" for value in values) for values in (audit.mean, audit.std))
         lines.append(f"  mean   {mean}   std {std} (red, green, blue of the training pictures, 0 to 1)")
@@ -60,16 +65,16 @@ def _classes(audit: Audit) -> str:
         return ""
     names = audit.labels.names
     width = min(24, max(len(name) for name in names))
-    what = "pixels" if any(split.pixels.any() for split in audit.splits) else "objects"
+    task = audit.experiment.task
     head = f"  {'class':{width}}"
     for split in audit.splits:
-        head += f"  {split.name + ' ' + what:>14}  {'pictures':>8}"
+        head += "".join(f"  {title:>14}" for title in _columns(split, task))
     weights = audit.class_weights.get("median_frequency")
     lines = [head + ("  median-frequency weight" if weights else "")]
     for index, name in enumerate(names[:_SHOWN_CLASSES]):
         line = f"  {name[:width]:{width}}"
         for split in audit.splits:
-            line += f"  {_amount(split, index):>14}  {int(split.images_with_class[index]):8,}"
+            line += "".join(f"  {amount:>14}" for amount in _amounts(split, task, index))
         lines.append(line + (f"  {weights[index]:.4f}" if weights and weights[index] == weights[index] else ""))
     if len(names) > _SHOWN_CLASSES:
         lines.append(f"  and {len(names) - _SHOWN_CLASSES} more classes (--html, --json)")
@@ -80,10 +85,21 @@ def _classes(audit: Audit) -> str:
     return "\n".join(lines)
 
 
-def _amount(split: SplitSummary, index: int) -> str:
-    if split.pixels.any():
-        return f"{split.pixels[index] / split.pixels.sum():.2%}"
-    return f"{int(split.objects[index]):,}"
+def _columns(split: SplitSummary, task: Task) -> list[str]:
+    amount = {"segmentation": ["pixels"], "detection": ["objects"], "classification": []}[task]
+    return [f"{split.name} {what}" for what in (*amount, "pictures")]
+
+
+def _amounts(split: SplitSummary, task: Task, index: int) -> list[str]:
+    """What a split holds of a class, under its ``_columns``."""
+    pictures = f"{int(split.images_with_class[index]):,}"
+    if task == "segmentation":
+        return [f"{split.pixels[index] / max(1, split.pixels.sum()):.2%}", pictures]
+    return [f"{int(split.objects[index]):,}", pictures] if task == "detection" else [pictures]
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _anchors(audit: Audit) -> str:
