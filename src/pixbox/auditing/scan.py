@@ -85,8 +85,12 @@ def scan_labels(
             found = pool.map(
                 lambda pair: _check(pair[0], pair[1], labels, sizes, reading), _with_facts(portion, workers)
             )
-            for done, check in enumerate(found, start + 1):
-                scan.add(check)
+            for done, (record, check) in enumerate(zip(portion, found, strict=True), start + 1):
+                # The label of a picture that cannot be read is looked at as well, but will not be trained on.
+                if sizes is None or record.id in sizes:
+                    scan.add(check)
+                else:
+                    scan.findings.extend(check.findings)
                 progress(done)
     return scan
 
