@@ -107,10 +107,11 @@ class Survey:
 
 def _walk(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Path below the top, names of folders (to be sorted in place) and of files, of each folder."""
-    seen: set[str] = set()
+    # A link to a folder above would be followed for ever, and lead through the whole disk.
+    seen = {os.path.realpath(above) for above in top.parents}
     for place, folders, files in os.walk(top, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # A link to a folder above it would be followed for ever.
+        if real in seen:
             folders.clear()
             continue
         seen.add(real)

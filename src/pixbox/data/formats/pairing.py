@@ -334,10 +334,11 @@ def files_by_name(
 
 def _walk(folder: Path, without: Path | None) -> Iterator[str]:
     """Relative paths, with ``/``, of all files; hidden ones and the folder ``without`` are passed over."""
-    seen: set[str] = set()
+    # A link to a folder above would be followed for ever, and lead to what is none of this folder's.
+    seen = {os.path.realpath(above) for above in folder.parents}
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # A link to a folder above it would be followed for ever.
+        if real in seen:
             folders.clear()
             continue
         seen.add(real)
