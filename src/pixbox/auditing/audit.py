@@ -183,13 +183,14 @@ def _audit(experiment: Experiment, labels: LabelMap | None, draft: _Draft, start
 def _excluding_faulty(audit: Audit) -> Audit:
     """The same with everything that cannot be used under ``data.exclude``."""
     exclude, decisions = list(audit.experiment.data.exclude), list(audit.decisions)
-    for what, unusable in (
-        ("pictures", sorted(audit.findings.faulty_ids(but=_IGNORED_BY_LABELS))),
-        ("lines or objects", sorted(audit.findings.faulty_places)),
+    for one, many, unusable in (
+        ("picture", "pictures", sorted(audit.findings.faulty_ids(but=_IGNORED_BY_LABELS))),
+        ("line or object", "lines or objects", sorted(audit.findings.faulty_places)),
     ):
         if unusable:
             shown = ", ".join(unusable[:5]) + (f" and {len(unusable) - 5} more" if len(unusable) > 5 else "")
-            decisions.append(f"{len(unusable)} {what} that cannot be used are excluded: {shown}.")
+            number = f"{len(unusable):,} {one if len(unusable) == 1 else many}"
+            decisions.append(f"What cannot be used is excluded, {number}: {shown}.")
             exclude += [glob.escape(name) for name in unusable]
     return replace(audit, experiment=_with_data(audit.experiment, exclude=exclude), decisions=tuple(decisions))
 
@@ -343,7 +344,8 @@ def _check_classes(
             continue
         if held["train"] == 0:
             where = " and ".join(part for part, count in held.items() if count)
-            message = f'class "{name}" is in {total} pictures of {where}, and in none of train'
+            others = sum(summary.images for summary in summaries if held[summary.name])
+            message = f'class "{name}" is in {total} of {others} pictures of {where}, and in none of train'
             findings.append(Finding("class-only-in-val", "", message, "It cannot be learned.", details=details))
         if total < _FEW_IMAGES and total < _SMALL_SHARE * images:
             message = f'class "{name}" is in {total} of {images} pictures'
