@@ -127,7 +127,9 @@ def _infer_labels(experiment: Experiment, draft: _Draft, progress: Progress) -> 
             if isinstance(found, MaskFacts):
                 yield record, found
 
-    draft.encoding = infer_encoding(masks, find_class_table(Path(data.root)))
+    # The file may lie beside the folder that holds pictures and masks, in the one that was named.
+    table = find_class_table(Path(data.root)) or find_class_table(Path(draft.source))
+    draft.encoding = infer_encoding(masks, table)
     return draft.encoding.labels
 
 
