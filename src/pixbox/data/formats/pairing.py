@@ -333,10 +333,14 @@ def files_by_name(
 
 
 def _walk(folder: Path, without: Path | None) -> Iterator[str]:
-    """Relative paths, with ``/``, of all files; hidden ones and the folder ``without`` are passed over."""
+    """Relative paths, with ``/``, of all files; hidden ones and the folder ``without`` are passed over.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
     # A link to a folder above would be followed for ever, and lead to what is none of this folder's.
     seen = {os.path.realpath(above) for above in folder.parents}
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -348,6 +352,11 @@ def _walk(folder: Path, without: Path | None) -> Iterator[str]:
         inner = Path(place).relative_to(folder).as_posix()
         prefix = "" if inner == "." else f"{inner}/"
         yield from (prefix + name for name in names if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"this folder cannot be listed ({error.strerror})", where=str(error.filename),
+                    code="unreadable-file") from None  # fmt: skip
 
 
 def chosen(
