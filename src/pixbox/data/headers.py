@@ -94,7 +94,7 @@ def read_header(path: Path, file: IO[bytes]) -> Header:
         what, code = _describe(head)
         raise DataError(what, where=str(path), hint=WAY_OUT, code=code) from None
     except Image.DecompressionBombError:
-        raise _too_large(path) from None
+        raise too_large(path) from None
     except Exception as error:
         # Pillow's readers raise whatever a damaged header makes them stumble over.
         is_cut = "truncated" in str(error).lower()
@@ -114,7 +114,7 @@ def _open_tiff(path: Path, file: IO[bytes]) -> Header:
         raise broken(path, f"its header is damaged ({error})", is_cut=False) from None
     height, width = tiff.stored_hw
     if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
-        raise _too_large(path)
+        raise too_large(path)
     image = None
     if _is_for_pillow(tiff):
         file.seek(0)
@@ -140,7 +140,8 @@ def _is_for_pillow(tiff: TiffHeader) -> bool:
     return tiff.undeclared_bands == 0 or (tiff.photometric == 2 and tiff.bands <= 6)
 
 
-def _too_large(path: Path) -> DataError:
+def too_large(path: Path) -> DataError:
+    """What to say of a file of more pixels than Pillow reads: unpacked, it might fill the memory."""
     return DataError(f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels: too large to be read whole",
                      where=str(path), hint="Cut it into tiles, or make it smaller.", code="too-large")  # fmt: skip
 

@@ -29,6 +29,7 @@ from pixbox.data.headers import (
     read_bytes,
     read_header,
     size_hw_of,
+    too_large,
     unreadable,
 )
 from pixbox.data.tiff import WAY_OUT, TiffHeader, read_bands
@@ -45,6 +46,8 @@ MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpe
 _PLAIN = {("JPEG", "RGB"), ("JPEG", "L"), ("MPO", "RGB"), ("PNG", "RGB"), ("PNG", "L")}
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _NUMBERS = (*_SIXTEEN_BIT, "I", "F")
+# Deflate packs no more bytes into one.
+_MOST_PACKED = 1032
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,12 +490,15 @@ def _as_values(path: Path, array: NDArray[Any]) -> NDArray[Any]:
 
 def _read_mat(path: Path) -> NDArray[Any]:
     """The label matrix of a MATLAB file, (H, W) of any number type."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     data = read_bytes(path)
     file: Any = BytesIO(data)
     try:
-        variables = loadmat(file)
+        most = math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+        may_be_too_large = _MOST_PACKED * len(data) > most
+        is_too_large = may_be_too_large and any(math.prod(size) > most for _, size, _ in whosmat(file))
+        variables = {} if is_too_large else loadmat(file)
     except NotImplementedError:
         raise DataError("is a MATLAB 7.3 (HDF5) file, which cannot be read", where=str(path),
                         hint="Save it in MATLAB with `save(file, 'groundtruth', '-v7')`.",
@@ -505,6 +511,8 @@ def _read_mat(path: Path) -> NDArray[Any]:
         if not data:
             what, code = "the file is empty", "empty-file"
         raise DataError(what, where=str(path), hint=WAY_OUT, code=code) from error
+    if is_too_large:
+        raise too_large(path)
     struct = variables.get("GTcls")
     if isinstance(struct, np.ndarray) and "Segmentation" in (struct.dtype.names or ()):
         variables = {"GTcls.Segmentation": struct["Segmentation"][0, 0]}
