@@ -355,6 +355,8 @@ def _walk(folder: Path, without: Path | None) -> Iterator[str]:
 
 
 def _refuse(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        return  # Who asked for the folder tells what it misses.
     raise DataError(f"this folder cannot be listed ({error.strerror})", where=str(error.filename),
                     code="unreadable-file") from None  # fmt: skip
 
