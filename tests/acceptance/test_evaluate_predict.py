@@ -294,7 +294,7 @@ def test_sub_folders_are_mirrored_and_equal_stems_do_not_collide(run: Path, tmp_
     assert done.status == 0, done.err
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
     assert written == {"a/x.png", "b/x.png.png", "b/x.jpg.png", "b/deep/x.png", "y.png"}
-    named = {picture.removeprefix(f"{tmp_path}/photos/"): mask for picture, mask in done.json["masks"].items()}
+    named = {picture.removeprefix(f"{tmp_path}/photos/"): mask for picture, mask in done.json["files"].items()}
     assert {name: mask.removeprefix(f"{tmp_path}/out/") for name, mask in named.items()} == {
         "a/x.png": "a/x.png", "b/x.png": "b/x.png.png", "b/x.jpg": "b/x.jpg.png", "b/deep/x.bmp": "b/deep/x.png",
         "y.JPG": "y.png",
@@ -344,7 +344,7 @@ def test_one_broken_picture_fails_alone(run: Path, tmp_path: Path, command: Any)
     assert done.status == 1
     assert [item["file"] for item in done.json["failed"]] == [str(photos / "b.jpg")]
     assert "incomplete" in done.json["failed"][0]["message"]
-    assert set(done.json["masks"]) == {str(photos / "a.png"), str(photos / "c.png")}
+    assert set(done.json["files"]) == {str(photos / "a.png"), str(photos / "c.png")}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
     assert str(photos / "b.jpg") in done.err
     assert "Traceback" not in done.err
@@ -357,7 +357,7 @@ def test_predict_prints_one_json_object_and_nothing_else(
     done = command("predict", run, scenes / "images/s0001.png", "--out", "masks", "--json")
     assert done.status == 0, done.err
     assert done.json["out"] == "masks"
-    assert done.json["masks"] == {str(scenes / "images/s0001.png"): "masks/s0001.png"}
+    assert done.json["files"] == {str(scenes / "images/s0001.png"): "masks/s0001.png"}
     assert (tmp_path / "masks/s0001.png").is_file()
 
 
@@ -383,7 +383,7 @@ def test_results_inside_the_folder_of_pictures_are_no_pictures_the_next_time(
     for _ in range(2):
         done = command("predict", run, ".", "--out", "sub/masks", "--save", "overlay", "--json")
         assert done.status == 0, done.err
-        assert done.json["masks"] == {"a.png": "sub/masks/a.png", "sub/b.png": "sub/masks/sub/b.png"}
+        assert done.json["files"] == {"a.png": "sub/masks/a.png", "sub/b.png": "sub/masks/sub/b.png"}
 
 
 def test_a_mask_and_the_extra_of_another_picture_do_not_share_a_file(run: Path, tmp_path: Path, command: Any) -> None:

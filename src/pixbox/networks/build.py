@@ -429,7 +429,7 @@ _TABLE = (
     ),
     ArchitectureInfo(
         "classifier",
-        "the encoder's last feature, its mean, a linear layer",
+        "He et al. 2016, Deep residual learning: the mean of the last feature, a linear layer",
         "resnet50",
         "any timm model with a pyramid of features",
         {
