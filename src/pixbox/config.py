@@ -150,6 +150,24 @@ class AugmentConfig(Section):
     flip_vertical: Annotated[
         Share, Field(description="Probability of a top-bottom mirror image (aerial, medical).")
     ] = 0.0
+    crop_area: Annotated[
+        Range,
+        Field(description=(
+            "Least and largest share of the picture's area that a random part keeps; the part is then fitted to `size` as `fit` "
+            "says. Not for `fit: crop`, which cuts already."
+        )),
+    ] = (1.0, 1.0)  # fmt: skip
+    crop_ratio: Annotated[
+        Range, Field(description="Least and largest width / height of that part, drawn log-uniformly.")
+    ] = (0.75, 4 / 3)
+    mixup: Annotated[
+        NonNegative,
+        Field(description="Classification: mix pictures of a batch; both parameters of the Beta distribution; 0: off."),
+    ] = 0.0
+    cutmix: Annotated[
+        NonNegative,
+        Field(description="Classification: paste parts of pictures into others; likewise. With `mixup`, one is drawn."),
+    ] = 0.0
     brightness: Annotated[Share, Field(description="Largest change of brightness, share of the full range.")] = 0.0
     contrast: Annotated[Share, Field(description="Largest change of contrast, factor 1-c to 1+c.")] = 0.0
     saturation: Annotated[Share, Field(description="Largest change of saturation, factor 1-s to 1+s.")] = 0.0
@@ -161,13 +179,20 @@ class AugmentConfig(Section):
         NonNegative, Field(description="Largest standard deviation of Gaussian noise, grey levels of 255.")
     ] = 0.0
 
-    @field_validator("scale")
+    @field_validator("scale", "crop_area", "crop_ratio")
     @classmethod
-    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        low, high = scale
+    def _ordered(cls, given: tuple[float, float]) -> tuple[float, float]:
+        low, high = given
         if not 0 < low <= high:
             raise ValueError(f"the range [{low}, {high}] must be positive and ascending")
-        return scale
+        return given
+
+    @field_validator("crop_area")
+    @classmethod
+    def _within(cls, area: tuple[float, float]) -> tuple[float, float]:
+        if area[1] > 1:
+            raise ValueError(f"a share of the picture is at most 1, not {area[1]}")
+        return area
 
 
 class DataConfig(Section):
@@ -216,10 +241,12 @@ class DataConfig(Section):
         512,
     )
     fit: Annotated[
-        Literal["crop", "pad", "stretch"],
+        Literal["crop", "pad", "stretch", "short_side"],
         Field(description=(
             "How a picture comes to `size`: `crop` cuts a random window at the picture's own scale (evaluation sees the "
-            "whole picture), `pad` shrinks or enlarges it to fit and pads the rest, `stretch` ignores its proportions."
+            "whole picture), `pad` shrinks or enlarges it to fit and pads the rest, `stretch` ignores its proportions, "
+            "`short_side` resizes the shorter side to the smaller number of `size`, but the longer side to no more than the larger "
+            "one (pictures then differ in size; those of a batch are padded to the largest)."
         )),
     ] = "crop"  # fmt: skip
     base_size: Annotated[
@@ -247,6 +274,10 @@ class DataConfig(Section):
             raise ValueError("write `val` or `val_fraction`, not both")
         if self.base_size is not None and self.fit != "crop":
             raise ValueError(f"base_size has no meaning with `fit: {self.fit}`, which resizes to `size`")
+        if self.fit == "crop" and self.augment.crop_area != (1.0, 1.0):
+            raise ValueError(
+                "augment.crop_area has no meaning with `fit: crop`, which cuts out a part of `size` already"
+            )
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError("value_range must be ascending")
         return self
@@ -283,10 +314,11 @@ class DetectionConfig(Section):
     """Boxes: the anchors that are moved onto them (`task: detection`)."""
 
     anchors: Annotated[
-        Literal["paper", "compact"] | Annotated[list[AnchorShape], Field(min_length=1)],
+        Literal["paper", "compact", "torchvision"] | Annotated[list[AnchorShape], Field(min_length=1)],
         Field(description=(
             "`paper`: 9 shapes of 20 to 64 pixels (Lin et al. 2017), `compact`: 3 shapes of 28; or a list of [width, height] in "
-            "pixels. They are those of the first level, stride 8, and double from level to level; `pixbox audit` suggests some."
+            "pixels. They are those of the first level, stride 8, and double from level to level; `pixbox audit` suggests some. "
+            "`torchvision`: the paper's to the pixel as torchvision lays them, for weights trained there."
         )),
     ] = "paper"  # fmt: skip
     levels: Annotated[int, Field(ge=1, le=5, description="Levels of the pyramid, strides 8, 16, 32, ...")] = 5
@@ -301,10 +333,16 @@ class DetectionConfig(Section):
     ] = 0.25
     box_loss: Annotated[Literal["smooth_l1", "l1", "giou"], Field(description="The loss of the boxes.")] = "smooth_l1"
     box_weight: Annotated[NonNegative, Field(description="Factor of the boxes' loss.")] = 1.0
+    smooth_l1_beta: Annotated[
+        PositiveNumber, Field(description="smooth_l1: offset (share of the anchor) up to which it is quadratic.")
+    ] = 1 / 9
     min_area: Annotated[
         NonNegative, Field(description="Boxes of which augmentation leaves less are dropped, square pixels.")
     ] = 25.0
     score_threshold: Annotated[Share, Field(description="Boxes with a lower score are not kept.")] = 0.05
+    candidates: Annotated[
+        Count, Field(description="Of each level of the pyramid, so many boxes with the highest scores are looked at.")
+    ] = 1000
     shown_score: Annotated[Share, Field(description="Boxes with a lower score are not drawn.")] = 0.5
     overlap: Annotated[
         Literal["union", "min"],
@@ -319,6 +357,8 @@ class DetectionConfig(Section):
     def _ordered(self) -> DetectionConfig:
         if self.negative_iou > self.positive_iou:
             raise ValueError("negative_iou must not be larger than positive_iou")
+        if self.anchors == "torchvision" and self.levels != 5:
+            raise ValueError(f"`anchors: torchvision` has 5 levels, not {self.levels}")
         return self
 
 
@@ -523,6 +563,8 @@ class Experiment(Section):
         ):
             if isinstance(data.setdefault(section, {}), dict):
                 data[section] = {key: default, **data[section]}
+        if task == "detection":
+            _normalise_small_batches(data)
         return data
 
     @model_validator(mode="after")
@@ -530,6 +572,8 @@ class Experiment(Section):
         monitor, known = self.training.monitor, MONITORED[self.task]
         if monitor != "off" and monitor.split()[1] not in known:
             raise ValueError(f"training.monitor: {self.task} is not judged by `{monitor}`, but by {', '.join(known)}")
+        if self.task != "classification" and (self.data.augment.mixup or self.data.augment.cutmix):
+            raise ValueError(f"data.augment: mixup and cutmix are for `task: classification`, not {self.task}")
         if self.task != "segmentation":
             if self.loss.name != _LOSS[self.task]:
                 raise ValueError(f"loss.name: {self.task} knows only `{_LOSS[self.task]}`, not `{self.loss.name}`")
@@ -542,6 +586,33 @@ class Experiment(Section):
     def to_yaml(self) -> str:
         """The whole experiment, defaults written out; ``read_experiment`` reads it back to an equal one."""
         return to_yaml(self.model_dump(mode="json"))
+
+
+SMALL_BATCH = 16
+"""Pictures of a step and process; with fewer, a detector's BatchNorm statistics are too noisy (He et al. 2019)."""
+
+
+def _normalise_small_batches(data: dict[str, Any]) -> None:
+    """How a detector's encoder is normalised, where that is not written: GroupNorm from scratch, else frozen BatchNorm.
+
+    Source: He et al. 2019, Rethinking ImageNet pre-training, section 3.1.
+    """
+    pictures = data.get("data")
+    batch = (
+        pictures.get("batch_size", DataConfig.model_fields["batch_size"].default) if isinstance(pictures, dict) else 0
+    )
+    model = data["model"]
+    if not isinstance(model, dict) or not isinstance(batch, int) or batch >= SMALL_BATCH:
+        return
+    options = model.get("options", {})
+    if not isinstance(options, dict):
+        return
+    model = data["model"] = dict(model)
+    if model.get("weights", "none") == "none":
+        if not model.get("freeze_bn"):
+            model["options"] = {"encoder_norm": "group", **options}
+    elif options.get("encoder_norm", "batch") == "batch":
+        model.setdefault("freeze_bn", True)
 
 
 _FILES = ("data.root", "data.cache_dir", "model.weights")
