@@ -42,8 +42,9 @@ def faults_of(path: Path, overrides: dict[str, Any] | None = None) -> dict[str, 
 def test_minimal_file_gets_the_documented_defaults(write: Write) -> None:
     experiment = read_experiment(write(MINIMAL))
     augment = experiment.data.augment
-    assert augment.scale == (1.0, 1.0)
-    assert {getattr(augment, name) for name in type(augment).model_fields if name != "scale"} == {0.0}
+    ranges = {"scale": (1.0, 1.0), "crop_area": (1.0, 1.0), "crop_ratio": (0.75, 4 / 3)}
+    assert {name: getattr(augment, name) for name in ranges} == ranges
+    assert {getattr(augment, name) for name in type(augment).model_fields if name not in ranges} == {0.0}
     assert experiment.schedule.warmup_steps == 0
     assert (experiment.training.ema, experiment.training.patience) == (0.0, 0)
     assert experiment.optimizer.encoder_lr_factor == 1.0
