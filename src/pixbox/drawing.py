@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from pixbox.labels import IGNORE, LabelMap
 
@@ -14,6 +17,11 @@ CORRECT, WRONG, IGNORED = (222, 226, 230), (214, 40, 57), (24, 26, 30)
 """Colours of an error map."""
 
 _GAP = 4
+_FONTS = (
+    "NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "msyh.ttc", "simsun.ttc", "PingFang.ttc",
+    "STHeiti Light.ttc", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf",
+)  # fmt: skip
+"""Of Linux, Windows and macOS; the first that is there writes class names that are not English."""
 
 
 def overlay(
@@ -45,6 +53,7 @@ def draw_boxes(
 
     ``image`` is (H, W, 3) uint8 RGB, ``boxes_xyxy`` (N, 4) in its pixels, ``classes`` (N,) class indices. With
     ``scores``, (N,) in 0..1, the name of the class and the score stand at the box.
+    Names that are not English need a font of the system; without one their letters are drawn as empty frames.
     """
     drawn = image.copy()
     width = max(1, round(max(image.shape[:2]) / 320))
@@ -53,7 +62,9 @@ def draw_boxes(
         x1, y1, x2, y2 = (round(float(corner)) for corner in box)
         cv2.rectangle(drawn, (x1, y1), (x2, y2), (20, 20, 20), 2 * width + 1)
         cv2.rectangle(drawn, (x1, y1), (x2, y2), [int(part) for part in colors[index]], width)
-    for box, index, score in zip(boxes_xyxy, classes, scores if scores is not None else (), strict=False):
+    # Names above all outlines, the surest last.
+    named = [] if scores is None else sorted(zip(scores.tolist(), boxes_xyxy, classes, strict=True), key=lambda n: n[0])
+    for score, box, index in named:
         _write(drawn, f"{labels.names[index]} {score:.2f}", (float(box[0]), float(box[1])), colors[index])
     return drawn
 
@@ -67,14 +78,26 @@ def caption(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
 
 def _write(image: NDArray[np.uint8], text: str, place_xy: tuple[float, float], color: NDArray[np.uint8]) -> None:
     """Text on a plate of a colour, its lower left corner at a place, but within the picture."""
-    scale = max(0.35, max(image.shape[:2]) / 1600)
-    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    x = round(min(max(0.0, place_xy[0]), max(0, image.shape[1] - width - 4)))
-    y = round(max(place_xy[1], height + below + 2))
-    cv2.rectangle(image, (x, y - height - below - 2), (x + width + 4, y), [int(part) for part in color], cv2.FILLED)
+    font = _font(max(11, round(max(image.shape[:2]) / 48)), text.isascii())
+    left, top, right, bottom = (round(part) for part in font.getbbox(text))
+    width, height = right - left + 6, bottom - top + 6
+    x = round(min(max(0.0, place_xy[0]), max(0, image.shape[1] - width)))
+    y = round(max(place_xy[1], height))
     bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
     ink = (20, 20, 20) if bright else (250, 250, 250)
-    cv2.putText(image, text, (x + 2, y - below), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
+    plate = Image.new("RGB", (width, height), (int(color[0]), int(color[1]), int(color[2])))
+    ImageDraw.Draw(plate).text((3 - left, 3 - top), text, fill=ink, font=font)
+    room = image[y - height : y, x : x + width]
+    room[:] = np.asarray(plate)[: room.shape[0], : room.shape[1]]
+
+
+@lru_cache(maxsize=32)
+def _font(size: int, ascii_only: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font of so many pixels: Pillow's own, or for other writing than English one of the system's."""
+    for name in () if ascii_only else _FONTS:
+        with suppress(OSError):
+            return ImageFont.truetype(name, size)
+    return ImageFont.load_default(size)
 
 
 def error_map(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArray[np.uint8]:
