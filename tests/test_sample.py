@@ -35,11 +35,20 @@ def test_a_mask_is_two_dimensional_bytes() -> None:
 
 def test_boxes_classes_and_flags_must_agree_in_number() -> None:
     boxes = np.zeros((2, 4), np.float32)
-    Boxes(boxes, np.zeros(2, np.int64), np.zeros(2, bool))
+    no = np.zeros(2, bool)
+    Boxes(boxes, np.zeros(2, np.int64), no, no)
     with pytest.raises(ValueError, match="do not agree"):
-        Boxes(boxes, np.zeros(3, np.int64), np.zeros(3, bool))
-    with pytest.raises(ValueError, match="do not agree"):
-        Boxes(boxes, np.zeros(2, np.int64), np.zeros(1, bool))
+        Boxes(boxes, np.zeros(3, np.int64), np.zeros(3, bool), np.zeros(3, bool))
+    for wrong in ((no[:1], no), (no, no[:1])):
+        with pytest.raises(ValueError, match="do not agree"):
+            Boxes(boxes, np.zeros(2, np.int64), *wrong)
+
+
+def test_a_crowd_is_difficult() -> None:
+    boxes, one = np.zeros((2, 4), np.float32), np.array([True, False])
+    Boxes(boxes, np.zeros(2, np.int64), np.ones(2, bool), one)
+    with pytest.raises(ValueError, match="crowds are some of the difficult"):
+        Boxes(boxes, np.zeros(2, np.int64), ~one, one)
 
 
 def test_size_is_rows_then_columns() -> None:

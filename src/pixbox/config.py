@@ -45,7 +45,7 @@ OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 ScheduleName = Literal["constant", "poly", "onecycle", "cosine", "step", "plateau"]
 MONITORED: Mapping[Task, tuple[str, ...]] = {
     "segmentation": ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "val_loss", "train_loss"),
-    "detection": ("map_50", "map", "map_75", "voc_map_50", "mar_100", "val_loss", "train_loss"),
+    "detection": ("map_50", "map", "map_75", "voc_map_50", "voc07_map_50", "mar_100", "val_loss", "train_loss"),
     "classification": ("accuracy", "top5_accuracy", "val_loss", "train_loss"),
 }
 """What each task can be judged by; the first is the default."""

@@ -44,16 +44,21 @@ class Boxes:
         xyxy: (N, 4) float32, pixels of the picture, x2 >= x1 and y2 >= y1.
         classes: (N,) int64 class indices.
         difficult: (N,) bool; such boxes count neither as found nor as missed.
+        crowd: (N,) bool; which of the difficult ones stand for many objects at once.
     """
 
     xyxy: NDArray[np.float32]
     classes: NDArray[np.int64]
     difficult: NDArray[np.bool_]
+    crowd: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
         count = len(self.classes)
-        if self.xyxy.shape != (count, 4) or self.difficult.shape != (count,):
-            raise ValueError(f"{self.xyxy.shape} boxes, {count} classes and {self.difficult.shape} flags do not agree")
+        shapes = [flags.shape for flags in (self.difficult, self.crowd)]
+        if self.xyxy.shape != (count, 4) or shapes != [(count,)] * 2:
+            raise ValueError(f"{self.xyxy.shape} boxes, {count} classes and {shapes} flags do not agree")
+        if (self.crowd & ~self.difficult).any():
+            raise ValueError("crowds are some of the difficult boxes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,7 +283,8 @@ def test_wrong_shapes_are_named() -> None:
 
 def _boxes(*xyxy: tuple[float, float, float, float]) -> Boxes:
     count = len(xyxy)
-    return Boxes(np.array(xyxy, dtype=np.float32).reshape(count, 4), np.arange(count), np.arange(count) % 2 == 1)
+    number = np.arange(count)
+    return Boxes(np.array(xyxy, dtype=np.float32).reshape(count, 4), number, number % 2 == 1, number % 4 == 1)
 
 
 def test_boxes_move_shrink_and_mirror_by_hand() -> None:

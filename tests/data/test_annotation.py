@@ -224,6 +224,7 @@ def test_boxes_are_clipped_and_those_that_are_none_left_out() -> None:
     assert boxes.xyxy.tolist() == [[0, 1, 4, 6], [1, 1, 3, 3], *[[0, 0, 1, 1]] * 3, [0, 0, 2, 2]]
     assert boxes.classes.tolist()[:2] == [2, 1]
     assert boxes.difficult.tolist() == [False, *[True] * 5]
+    assert boxes.crowd.tolist() == [*[False] * 5, True]
     assert to_boxes(shapes(), (6, 8), LABELS).xyxy.shape == (0, 4)
 
 

@@ -32,7 +32,6 @@ class Picture:
     classes: NDArray[np.int64]
     scores: NDArray[np.float32]
     truth: Boxes
-    crowd: NDArray[np.bool_]
 
 
 def picture(found: list[tuple[Any, ...]], true: list[tuple[Any, ...]]) -> Picture:
@@ -42,13 +41,13 @@ def picture(found: list[tuple[Any, ...]], true: list[tuple[Any, ...]]) -> Pictur
         np.array([row[:4] for row in true], dtype=np.float32).reshape(-1, 4),
         np.array([row[4] for row in true], dtype=np.int64),
         np.array([bool(mark) for mark in marks], dtype=np.bool_),
+        np.array(["crowd" in mark for mark in marks], dtype=np.bool_),
     )
     return Picture(
         np.array([row[:4] for row in found], dtype=np.float32).reshape(-1, 4),
         np.array([row[4] for row in found], dtype=np.int64),
         np.array([row[5] for row in found], dtype=np.float32),
         truth,
-        np.array(["crowd" in mark for mark in marks], dtype=np.bool_),
     )
 
 
@@ -78,7 +77,7 @@ def random_pictures(seed: int, crowds: bool = True, many: int = 12) -> dict[int,
         guessed[guessed == NEVER_PREDICTED] = 0
         scores = source.random(len(xyxy)).round(1).astype(np.float32)
         crowd = marked & crowds & (source.random(count) < 0.5)
-        pictures[index] = Picture(xyxy, guessed, scores, Boxes(true, classes, difficult), crowd)
+        pictures[index] = Picture(xyxy, guessed, scores, Boxes(true, classes, difficult, crowd))
     return pictures
 
 
@@ -86,7 +85,7 @@ def scored(pictures: dict[int, Picture] | Iterable[tuple[int, Picture]], classes
     scores = DetectionScores(classes)
     for index, item in dict(pictures).items():
         arrays = (torch.from_numpy(array) for array in (item.xyxy, item.classes, item.scores))
-        scores.update(index, *arrays, item.truth, item.crowd)
+        scores.update(index, *arrays, item.truth)
     return scores
 
 
@@ -108,7 +107,7 @@ def by_pycocotools(pictures: dict[int, Picture]) -> dict[str, Any]:
     true, found = [], []
     for index, item in pictures.items():
         for box, c, difficult, crowd in zip(
-            item.truth.xyxy.tolist(), item.truth.classes, item.truth.difficult, item.crowd, strict=True
+            item.truth.xyxy.tolist(), item.truth.classes, item.truth.difficult, item.truth.crowd, strict=True
         ):
             true.append(as_coco(index, box, c) | {"difficult": int(difficult), "iscrowd": int(crowd)})
         for box, c, score in zip(item.xyxy.tolist(), item.classes, item.scores, strict=True):
@@ -261,11 +260,14 @@ def ranked_right_wrong_right_wrong_right() -> DetectionScores:
 def test_voc_average_precision_by_hand() -> None:
     scores = ranked_right_wrong_right_wrong_right()
     # Precision 1, 2/3 and 3/5 where recall rises to 1/4, 2/4 and 3/4.
-    assert scores.compute(("a",)).voc_map_50 == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
+    found = scores.compute(("a",))
+    assert found.voc_map_50 == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
     # 1 at the recalls 0 to 0.2, 2/3 at 0.3 to 0.5, 3/5 at 0.6 and 0.7, 0 above.
-    eleven = scores.compute(("a",), eleven_points=True)
-    assert eleven.voc_map_50 == pytest.approx((3 * 1 + 3 * 2 / 3 + 2 * 3 / 5) / 11)
-    assert eleven.class_voc_ap_50 == {"a": eleven.voc_map_50}
+    assert found.voc07_map_50 == pytest.approx((3 * 1 + 3 * 2 / 3 + 2 * 3 / 5) / 11)
+    assert found.class_voc_ap_50 == {"a": found.voc_map_50}
+    assert found.class_voc07_ap_50 == {"a": found.voc07_map_50}
+    plain = found.to_plain()
+    assert (plain["voc_map_50"], plain["voc07_map_50"]) == (found.voc_map_50, found.voc07_map_50)
 
 
 def test_a_curve_that_rises_is_made_monotone() -> None:
@@ -279,19 +281,20 @@ def test_a_curve_that_rises_is_made_monotone() -> None:
 
 def test_three_of_ten_boxes_reach_four_of_the_eleven_points() -> None:
     true = [(20 * i, 0, 20 * i + 10, 10, 0) for i in range(10)]
-    found = scored({0: picture([(*box, 0.5) for box in true[:3]], true)}, classes=1).compute(("a",), eleven_points=True)
-    assert found.voc_map_50 == pytest.approx(4 / 11)
+    found = scored({0: picture([(*box, 0.5) for box in true[:3]], true)}, classes=1).compute(("a",))
+    assert found.voc07_map_50 == pytest.approx(4 / 11)
+    assert found.voc_map_50 == pytest.approx(3 / 10)
 
 
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("eleven_points", [False, True])
 def test_voc_scores_equal_the_development_kits_algorithm(seed: int, eleven_points: bool) -> None:
     pictures = random_pictures(seed)
-    found = scored(pictures).compute(NAMES, eleven_points)
+    found = scored(pictures).compute(NAMES)
     expected = {name: by_devkit(pictures, c, eleven_points) for c, name in enumerate(NAMES)}
-    assert found.class_voc_ap_50 == pytest.approx(expected, abs=1e-12)
-    defined = [value for value in expected.values() if value is not None]
-    assert found.voc_map_50 == pytest.approx(np.mean(defined), abs=1e-12)
+    assert (found.class_voc07_ap_50 if eleven_points else found.class_voc_ap_50) == pytest.approx(expected, abs=1e-12)
+    mean = np.mean([value for value in expected.values() if value is not None])
+    assert (found.voc07_map_50 if eleven_points else found.voc_map_50) == pytest.approx(mean, abs=1e-12)
 
 
 def test_the_box_that_a_detection_overlaps_most_decides_in_voc_and_not_in_coco() -> None:
@@ -348,7 +351,8 @@ def test_a_picture_counts_once() -> None:
 
 def test_the_names_and_types_of_metrics_json() -> None:
     plain = scored(random_pictures(0)).compute(NAMES).to_plain()
-    assert list(plain) == ["map", "map_50", "map_75", "class_ap_50", "mar_100", "voc_map_50", "images", "boxes"]
+    assert list(plain) == ["map", "map_50", "map_75", "class_ap_50", "mar_100", "voc_map_50", "voc07_map_50",
+                           "images", "boxes"]  # fmt: skip
     assert tuple(plain["class_ap_50"]) == NAMES
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["images"] == 20
@@ -362,7 +366,7 @@ def test_without_truth_all_is_null(pictures: dict[int, Picture]) -> None:
     found = scores.compute(NAMES).to_plain()
     nothing = dict.fromkeys(NAMES)
     assert found == {
-        **dict.fromkeys(("map", "map_50", "map_75", "mar_100", "voc_map_50")),
+        **dict.fromkeys(("map", "map_50", "map_75", "mar_100", "voc_map_50", "voc07_map_50")),
         "class_ap_50": nothing,
         "images": len(pictures),
         "boxes": 0,
@@ -374,7 +378,7 @@ def test_without_truth_all_is_null(pictures: dict[int, Picture]) -> None:
 def test_without_detections_all_that_is_defined_is_zero() -> None:
     scores = scored({3: picture([], [(0, 0, 9, 9, 1), (0, 0, 9, 9, 2, "difficult")]), 4: picture([], [])})
     found = scores.compute(NAMES)
-    assert (found.map, found.map_50, found.map_75, found.mar_100, found.voc_map_50) == (0, 0, 0, 0, 0)
+    assert (found.map, found.map_50, found.map_75, found.mar_100, found.voc_map_50, found.voc07_map_50) == (0,) * 6
     assert found.class_ap_50 == {"car": None, "cow": 0.0, "bus": None, "cat": None, "dog": None}
     assert (found.images, found.boxes) == (2, 1)
     curve = scores.curves(NAMES)["cow"]
@@ -420,10 +424,6 @@ def test_impossible_detections_are_refused(found: tuple[float, ...], message: st
 def test_impossible_truth_and_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="true class"):
         scored({0: picture([], [(0, 0, 9, 9, 5)])})
-    wrong = picture([], [(0, 0, 9, 9, 0)])
-    wrong.crowd[:] = True
-    with pytest.raises(ValueError, match="crowds"):
-        scored({0: wrong})
     with pytest.raises(ValueError, match="do not agree"):
         DetectionScores(1).update(0, torch.zeros(2, 4), torch.zeros(2).long(), torch.zeros(3), picture([], []).truth)
 

@@ -41,7 +41,8 @@ FOUND = (
 
 def boxes_of(index):
     rows = np.array(TRUTHS[index], np.float64)
-    return Boxes(rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64), np.array(DIFFICULT[index]))
+    difficult = np.array(DIFFICULT[index])
+    return Boxes(rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64), difficult, np.zeros_like(difficult))
 
 
 def found_of(index):
@@ -127,14 +128,16 @@ def test_headline_figures_are_the_metrics_in_percent(make_report, tmp_path):
     assert f"AP75, at IoU 0.75{50 * (cat + dog):.1f}%" in text
     # Two of three cats, one of two dogs.
     assert "Recall with 100 boxes58.3%" in text
-    assert f"VOC AP50{50 * ((1 + 2 / 3) / 3 + 1 / 2):.1f}%" in text
+    assert f"VOC AP50, area{50 * ((1 + 2 / 3) / 3 + 1 / 2):.1f}%" in text
+    # Cats have 4 of eleven points at 1 and 3 at 2/3, dogs 6 at 1.
+    assert f"VOC AP50, 11 points{50 * (4 + 3 * 2 / 3 + 6) / 11:.1f}%" in text
     assert "Pictures2True boxes5" in text
 
 
 def test_class_table_shows_the_averages_and_boxes_of_every_class(make_report, tmp_path):
     rows = page_of(make_report(), tmp_path).rows
-    assert ["cat", "55.4%", "55.4%", "55.6%", "3"] in rows
-    assert ["dog", "50.5%", "50.5%", "50.0%", "2"] in rows
+    assert ["cat", "55.4%", "55.4%", "55.6%", "54.5%", "3"] in rows
+    assert ["dog", "50.5%", "50.5%", "50.0%", "54.5%", "2"] in rows
     assert ["bird", "not present"] in rows
 
 
@@ -170,7 +173,9 @@ def test_of_many_classes_those_with_the_most_boxes_have_a_curve(make_report, tmp
     boxes = {name: 100 - i for i, name in enumerate(names)}
     report = make_report(
         labels=LabelMap.model_validate({"classes": names}),
-        metrics=DetectionMetrics(0.5, 0.5, 0.5, scores, scores, 0.5, 0.5, scores, 9, sum(boxes.values()), boxes),
+        metrics=DetectionMetrics(
+            0.5, 0.5, 0.5, scores, scores, 0.5, 0.5, scores, 0.5, scores, 9, sum(boxes.values()), boxes
+        ),
         curves={name: silent if name == "class 00" else curve for name in names},
         history=[],
         examples=[],
@@ -265,7 +270,7 @@ def test_names_that_look_like_markup_are_shown_and_not_obeyed(make_report, tmp_p
 def test_page_of_a_detector_that_finds_nothing_says_so(make_report, tmp_path):
     page = page_of(nothing_found(make_report(history=[])), tmp_path)
     assert "It finds none of the objects, at whatever score." in page.text
-    assert ["cat", "0.0%", "0.0%", "0.0%", "3"] in page.rows
+    assert ["cat", "0.0%", "0.0%", "0.0%", "0.0%", "3"] in page.rows
     assert page.with_class("curve") == page.with_class("advice") == []
     assert "0 right · 3 missed · 0 false · 0 confused" in page.text
     assert not re.search(r"\bnan\b", page.text.lower())

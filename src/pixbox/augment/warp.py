@@ -71,7 +71,7 @@ def warp_boxes(boxes: Boxes, warp: Warp, *, min_area: float) -> Boxes:
     area = np.prod(most - least, axis=0)
     kept = (area > 0) & (area >= min_area)
     xyxy = np.concatenate([least, most]).T[kept].astype(np.float32)
-    return Boxes(xyxy, boxes.classes[kept], boxes.difficult[kept])
+    return Boxes(xyxy, boxes.classes[kept], boxes.difficult[kept], boxes.crowd[kept])
 
 
 def _copy(source: NDArray[np.uint8], warp: Warp, fill: tuple[int, ...]) -> NDArray[np.uint8] | None:

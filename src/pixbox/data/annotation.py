@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pixbox.data.images import read_mask
 from pixbox.errors import DataError, Fault, did_you_mean
-from pixbox.labels import IGNORE, LabelMap
+from pixbox.labels import IGNORE, IGNORED_NAME, LabelMap
 from pixbox.sample import Boxes, Category, MapSegment, Record, RunLengths, Shape, Shapes
 
 _LONGEST_OUTLINE = 1 << 22
@@ -75,7 +75,7 @@ def read_category(record: Record, labels: LabelMap) -> Category:
         raise DataError("has no class: its label is not the name of one", where=str(record.image), code="missing-mask",
                         hint="Set `data.format: imagefolder`.")  # fmt: skip
     index = labels.class_of(record.annotation)
-    if index is None or index == IGNORE:
+    if index is None or index == IGNORED_NAME:
         raise DataError(f'class "{record.annotation}" is not in the label map', where=str(record.image),
                         hint=did_you_mean(record.annotation, labels.names), code="unknown-class")  # fmt: skip
     return Category(index)
@@ -111,14 +111,14 @@ def paint(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> NDArray
     scale = annotation_scale(shapes, size_hw)
     for shape, index in zip(shapes.shapes, class_indices(shapes, labels), strict=True):
         window, pixels = _region(shape, size_hw, scale)
-        painted[window][pixels] = IGNORE if shape.crowd else index
+        painted[window][pixels] = IGNORE if shape.crowd or index == IGNORED_NAME else index
     return painted
 
 
 def to_boxes(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> Boxes:
     """The boxes of a picture, clipped to it. Boxes without area, NaN and inverted ones are left out.
 
-    Crowds become `difficult`: they count neither as found nor as missed. An object of an ignored name becomes
+    Crowds are `difficult` as well: they count neither as found nor as missed. An object of an ignored name becomes
     one difficult box of every class, because whatever is found there must not count as wrong.
 
     Raises:
@@ -129,21 +129,27 @@ def to_boxes(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> Boxe
     kept: list[tuple[float, ...]] = []
     classes: list[int] = []
     difficult: list[bool] = []
+    crowd: list[bool] = []
     for shape, index in zip(shapes.shapes, class_indices(shapes, labels), strict=True):
         x1, y1, x2, y2 = shape.box_xyxy
         box = (max(0.0, x1 * scale_x), max(0.0, y1 * scale_y),
                min(float(width), x2 * scale_x), min(float(height), y2 * scale_y))  # fmt: skip
         if all(map(isfinite, shape.box_xyxy)) and box[2] > box[0] and box[3] > box[1]:
-            of_classes = range(len(labels)) if index == IGNORE else (index,)
+            of_classes = range(len(labels)) if index == IGNORED_NAME else (index,)
             kept += [box] * len(of_classes)
             classes += of_classes
-            difficult += [shape.difficult or shape.crowd or index == IGNORE] * len(of_classes)
-    xyxy = np.array(kept, dtype=np.float32).reshape(-1, 4)
-    return Boxes(xyxy, np.array(classes, dtype=np.int64), np.array(difficult, dtype=np.bool_))
+            difficult += [shape.difficult or shape.crowd or index == IGNORED_NAME] * len(of_classes)
+            crowd += [shape.crowd] * len(of_classes)
+    return Boxes(
+        np.array(kept, dtype=np.float32).reshape(-1, 4),
+        np.array(classes, dtype=np.int64),
+        np.array(difficult, dtype=np.bool_),
+        np.array(crowd, dtype=np.bool_),
+    )
 
 
 def class_indices(shapes: Shapes, labels: LabelMap) -> list[int]:
-    """Class index, or ``IGNORE``, of each object.
+    """Class index, or ``IGNORED_NAME``, of each object.
 
     Raises:
         DataError: names that the label map does not have, each once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +33,9 @@ class DetectionMetrics:
         class_ap: by class name, mean over the thresholds; not in ``to_plain``.
         class_ap_50: by class name, at 0.5.
         mar_100: COCO's recall with the 100 best detections of each class in each picture; mean as ``map``.
-        voc_map_50: VOC's average precision at 0.5, mean over the classes.
-        class_voc_ap_50: by class name; not in ``to_plain``.
+        voc_map_50: VOC's average precision at 0.5 as of 2010, the area under the curve; mean over the classes.
+        voc07_map_50: the same as of 2007, the mean of the curve's heights at eleven recalls.
+        class_voc_ap_50, class_voc07_ap_50: both by class name; not in ``to_plain``.
         images: number of pictures.
         boxes: number of true boxes without the difficult ones.
         class_boxes: by class name; not in ``to_plain``.
@@ -51,6 +52,8 @@ class DetectionMetrics:
     mar_100: float | None
     voc_map_50: float | None
     class_voc_ap_50: dict[str, float | None]
+    voc07_map_50: float | None
+    class_voc07_ap_50: dict[str, float | None]
     images: int
     boxes: int
     class_boxes: dict[str, int]
@@ -64,6 +67,7 @@ class DetectionMetrics:
             "class_ap_50": dict(self.class_ap_50),
             "mar_100": self.mar_100,
             "voc_map_50": self.voc_map_50,
+            "voc07_map_50": self.voc07_map_50,
             "images": self.images,
             "boxes": self.boxes,
         }
@@ -130,7 +134,7 @@ class _Picture:
 
     Attributes:
         xyxy: (D, 4) float64; ``classes``: (D,) int64; ``scores``: (D,) float64.
-        truth: what is there; ``crowd``: (G,) bool, which of it stands for many objects.
+        truth: what is there.
         best: (D,) int64, the true box of the detection's class that it overlaps most.
         right: (D,) bool, found ``best``; ``ignored``: (D,) bool, lies on a difficult one.
     """
@@ -139,7 +143,6 @@ class _Picture:
     classes: NDArray[np.int64]
     scores: NDArray[np.float64]
     truth: Boxes
-    crowd: NDArray[np.bool_]
     best: NDArray[np.int64]
     right: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
@@ -161,26 +164,17 @@ class DetectionScores:
         """Number of pictures."""
         return len(self._pictures)
 
-    def update(
-        self,
-        index: int,
-        boxes_xyxy: Tensor,
-        classes: Tensor,
-        scores: Tensor,
-        truth: Boxes,
-        crowd: NDArray[np.bool_] | None = None,
-    ) -> None:
+    def update(self, index: int, boxes_xyxy: Tensor, classes: Tensor, scores: Tensor, truth: Boxes) -> None:
         """Add one picture.
 
         ``index`` is its place in the data set. ``boxes_xyxy`` is (D, 4) of any float type, x2 >= x1 and y2 >= y1, in
         the pixels of ``truth``; ``classes`` (D,) integers 0..N-1; ``scores`` (D,) of any float type; any device.
-        ``crowd``, (G,), says which difficult boxes stand for many objects: COCO ignores all detections that lie
-        in one by at least the IoU threshold of their own area. Other difficult boxes are matched by IoU; COCO ignores
-        one detection of each, VOC all.
+        COCO ignores all detections that lie in a crowd by at least the IoU threshold of their own area. Other
+        difficult boxes are matched by IoU; COCO ignores one detection of each, VOC, which has no crowds, all.
 
         Raises:
-            ValueError: the picture was added before, shapes differ, a class is not below N, boxes are inverted,
-                numbers are not finite, or a crowd is not difficult.
+            ValueError: the picture was added before, shapes differ, a class is not below N, boxes are inverted, or
+                numbers are not finite.
         """
         if index in self._pictures:
             raise ValueError(f"picture {index} is already counted")
@@ -190,9 +184,8 @@ class DetectionScores:
             classes.detach().cpu().long().numpy().copy(),
             scores.detach().cpu().double().numpy().copy(),
         )
-        crowd = np.zeros(len(truth.classes), dtype=np.bool_) if crowd is None else crowd
-        self._check(*found, truth, crowd)
-        self._pictures[index] = _Picture(*found, truth, crowd, *_match(*found, truth))
+        self._check(*found, truth)
+        self._pictures[index] = _Picture(*found, truth, *_match(*found, truth))
 
     def merge(self, other: DetectionScores) -> None:
         """Add the pictures of another part of the data set, of as many classes.
@@ -209,19 +202,11 @@ class DetectionScores:
     def reset(self) -> None:
         self._pictures.clear()
 
-    def compute(self, names: Sequence[str], eleven_points: bool = False) -> DetectionMetrics:
-        """Scores by class name (``names`` in the order of the indices).
-
-        VOC's average precision is the area under the curve made monotone (2010 and later) or, with ``eleven_points``,
-        the mean of its height at the recalls 0, 0.1, ..., 1 (2007).
-        """
+    def compute(self, names: Sequence[str]) -> DetectionMetrics:
+        """Scores by class name (``names`` in the order of the indices)."""
         precision, recall = self._coco()
-        average = _voc_eleven_points if eleven_points else _voc_area
         true = self._true_boxes()
-        voc = [
-            average(right, count) if count else None
-            for (_, right), count in zip(self._ranked(), true.tolist(), strict=True)
-        ]
+        voc, voc07 = self._voc(names, _voc_area), self._voc(names, _voc_eleven_points)
         return DetectionMetrics(
             map=_defined_mean(precision),
             map_50=_defined_mean(precision[0]),
@@ -229,8 +214,10 @@ class DetectionScores:
             class_ap={name: _defined_mean(precision[:, :, c]) for c, name in enumerate(names)},
             class_ap_50={name: _defined_mean(precision[0, :, c]) for c, name in enumerate(names)},
             mar_100=_defined_mean(recall),
-            voc_map_50=_defined_mean(np.array([value for value in voc if value is not None])),
-            class_voc_ap_50=dict(zip(names, voc, strict=True)),
+            voc_map_50=_mean(voc),
+            class_voc_ap_50=voc,
+            voc07_map_50=_mean(voc07),
+            class_voc07_ap_50=voc07,
             images=len(self),
             boxes=int(true.sum()),
             class_boxes=dict(zip(names, true.tolist(), strict=True)),
@@ -293,7 +280,6 @@ class DetectionScores:
         classes: NDArray[np.int64],
         scores: NDArray[np.float64],
         truth: Boxes,
-        crowd: NDArray[np.bool_],
     ) -> None:
         if xyxy.shape != (len(classes), 4) or classes.ndim != 1 or scores.shape != classes.shape:
             raise ValueError(f"{xyxy.shape} boxes, {classes.shape} classes and {scores.shape} scores do not agree")
@@ -304,8 +290,6 @@ class DetectionScores:
         for what, indices in (("predicted", classes), ("true", truth.classes)):
             if ((indices < 0) | (indices >= self.num_classes)).any():
                 raise ValueError(f"a {what} class is not in 0..{self.num_classes - 1}: {sorted(set(indices.tolist()))}")
-        if crowd.shape != truth.difficult.shape or (crowd & ~truth.difficult).any():
-            raise ValueError("crowds are some of the difficult boxes")
 
     def _in_order(self) -> Iterator[tuple[int, _Picture]]:
         return ((index, self._pictures[index]) for index in sorted(self._pictures))
@@ -330,6 +314,13 @@ class DetectionScores:
         ends = np.cumsum(np.bincount(classes, minlength=self.num_classes))[:-1]
         yield from zip(np.split(scores[order], ends), np.split(right[order], ends), strict=True)
 
+    def _voc(self, names: Sequence[str], average: Callable[[NDArray[np.bool_], int], float]) -> dict[str, float | None]:
+        """VOC's average precision of each class by name; None for a class without truth."""
+        return {
+            name: average(right, true) if true else None
+            for name, (_, right), true in zip(names, self._ranked(), self._true_boxes().tolist(), strict=True)
+        }
+
     def _coco(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """COCO's precision (10 IoU thresholds, 101 recalls, N classes) and recall (10, N); -1 where undefined."""
         precision, recall = np.full((10, 101, self.num_classes), -1.0), np.full((10, self.num_classes), -1.0)
@@ -353,12 +344,12 @@ class DetectionScores:
             truth = picture.truth
             xywh, area = _xywh_and_area(truth.xyxy.astype(np.float64))
             # The library overwrites an annotation's own `ignore`. An area out of range is ignored as well.
-            area[truth.difficult & ~picture.crowd] = 2 * _ALL_AREAS[1]
+            area[truth.difficult & ~truth.crowd] = 2 * _ALL_AREAS[1]
             # Numbers start at 1: 0 is "no match" in the library.
             true += [
                 {"id": number, "image_id": index, "category_id": c, "bbox": box, "area": a, "iscrowd": crowd}
                 for number, (c, box, a, crowd) in enumerate(
-                    _rows(truth.classes, xywh, area, picture.crowd.astype(int)), start=len(true) + 1
+                    _rows(truth.classes, xywh, area, truth.crowd.astype(int)), start=len(true) + 1
                 )
             ]
             found += [
@@ -445,3 +436,8 @@ def _defined_mean(values: NDArray[np.float64]) -> float | None:
     """Mean of the values that are not COCO's -1; None if there are none."""
     defined = values[values > -1]
     return float(defined.mean()) if len(defined) else None
+
+
+def _mean(values: Mapping[str, float | None]) -> float | None:
+    """Mean of the values that are defined; None if there are none."""
+    return _defined_mean(np.array([value for value in values.values() if value is not None]))

@@ -119,7 +119,8 @@ def _header(report: DetectionReport) -> str:
         ("AP50, at IoU 0.50", percent(metrics.map_50)),
         ("AP75, at IoU 0.75", percent(metrics.map_75)),
         ("Recall with 100 boxes", percent(metrics.mar_100)),
-        ("VOC AP50", percent(metrics.voc_map_50)),
+        ("VOC AP50, area", percent(metrics.voc_map_50)),
+        ("VOC AP50, 11 points", percent(metrics.voc07_map_50)),
         ("Pictures", count(metrics.images)),
         ("True boxes", count(metrics.boxes)),
     ]
@@ -161,6 +162,7 @@ def _classes(report: DetectionReport, drawn: Sequence[str]) -> str:
             (
                 percent(metrics.class_ap_50[name]),
                 percent(metrics.class_voc_ap_50[name]),
+                percent(metrics.class_voc07_ap_50[name]),
                 count(metrics.class_boxes[name]),
             ),
         )
@@ -168,9 +170,10 @@ def _classes(report: DetectionReport, drawn: Sequence[str]) -> str:
     ]
     note = (
         "AP: average precision, the mean over the IoU thresholds 0.50, 0.55, ..., 0.95; AP50: at 0.50 alone. "
-        "VOC AP: at 0.50 by the rule of the Pascal VOC challenge. Boxes: true ones, without the difficult."
+        "VOC AP: at 0.50 by the rule of the Pascal VOC challenge, the area under the curve; VOC 07: the mean of its "
+        "heights at eleven recalls, as until 2009. Boxes: true ones, without the difficult."
     )
-    return class_table(note, ("AP", "AP50", "VOC AP", "Boxes"), rows, _advice(report))
+    return class_table(note, ("AP", "AP50", "VOC AP", "VOC 07", "Boxes"), rows, _advice(report))
 
 
 def _advice(report: DetectionReport) -> str:

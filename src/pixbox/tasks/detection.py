@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixbox.boxes import Anchors, Selection, grid, match_anchors, octave_anchors, paper_anchors, select_detections
-from pixbox.boxes.anchors import compact_anchors
+from pixbox.boxes import (
+    Anchors,
+    Selection,
+    compact_anchors,
+    grid,
+    match_anchors,
+    octave_anchors,
+    paper_anchors,
+    select_detections,
+    torchvision_anchors,
+)
 from pixbox.config import DetectionConfig, Experiment
 from pixbox.drawing import draw_boxes
 from pixbox.labels import LabelMap
@@ -98,6 +107,7 @@ class DetectionTask(Task):
             pictures_xyxy=content,
             level_lengths=self.anchors.level_lengths(answer.input_hw),
             score_threshold=self.settings.score_threshold,
+            topk=self.settings.candidates,
             overlap=self.settings.overlap,
             overlap_threshold=self.settings.overlap_threshold,
             max_detections=self.settings.max_detections,
@@ -111,7 +121,7 @@ class DetectionTask(Task):
     def validation_loss(self, answer: AnchorAnswer, placement: Placement, target: Target) -> tuple[Tensor, Tensor]:
         truth = _truth(target)
         placed = truth.xyxy * np.array(_scale(placement)) + np.array([placement.left, placement.top] * 2)
-        moved = Boxes(placed.astype(np.float32), truth.classes, truth.difficult)
+        moved = replace(truth, xyxy=placed.astype(np.float32))
         assignment = self._assign(stack_boxes([moved]).to(answer.logits.device), answer.input_hw)
         return (
             self.loss.sums(answer.logits, answer.offsets, assignment),
@@ -164,6 +174,7 @@ def build_detection(experiment: Experiment, labels: LabelMap) -> DetectionTask:
         alpha=settings.focal_alpha,
         gamma=experiment.loss.gamma,
         box_loss=settings.box_loss,
+        beta=settings.smooth_l1_beta,
         box_weight=settings.box_weight,
     )
     network = build_detector(experiment.model, len(labels), len(anchors.shapes[0]), settings.levels)
@@ -172,6 +183,8 @@ def build_detection(experiment: Experiment, labels: LabelMap) -> DetectionTask:
 
 def anchors_of(settings: DetectionConfig) -> Anchors:
     """The anchors that a configuration names."""
+    if settings.anchors == "torchvision":
+        return torchvision_anchors()
     if settings.anchors == "paper":
         shapes = paper_anchors().shapes[0]
     elif settings.anchors == "compact":
