@@ -57,6 +57,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 PositiveNumber = Annotated[float, Field(gt=0)]
+MEMORY = r"^[0-9]+(\.[0-9]+)? ?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
 SizeHW = Annotated[tuple[Count, Count], Field(strict=False)]
 Range = Annotated[tuple[float, float], Field(strict=False)]
 
@@ -517,6 +518,39 @@ class EvaluationConfig(Section):
             "the centre is cut out and counted, as some published protocols do."
         )),
     ] = "none"  # fmt: skip
+    mode: Annotated[
+        Literal["auto", "whole", "sliding"],
+        Field(description=(
+            "`whole`: the picture goes through the network at once; `sliding`: windows of it, of which the answers are blended; "
+            "`auto`: whole, where memory allows it."
+        )),
+    ] = "auto"  # fmt: skip
+    window: Annotated[
+        SizeHW | None, Field(description="sliding: height and width of a window, pixels; default: `data.size`.")
+    ] = None
+    overlap: Annotated[
+        float, Field(ge=0, le=0.9, description="sliding: least share of a window that its neighbour sees too.")
+    ] = 0.25
+    blend: Annotated[
+        Literal["gaussian", "flat"],
+        Field(description="sliding: `gaussian`: a window's middle counts most; `flat`: all its pixels alike."),
+    ] = "gaussian"
+    batch: Annotated[Count, Field(description="Windows that go through the network together.")] = 4
+    scales: Annotated[
+        list[PositiveNumber],
+        Field(
+            min_length=1,
+            description="Sizes at which the network sees everything; the answers are averaged: [0.75, 1, 1.25].",
+        ),
+    ] = [1.0]
+    flip: Annotated[bool, Field(description="Also show the network everything mirrored.")] = False
+    max_memory: Annotated[
+        str | None,
+        Field(
+            pattern=MEMORY,
+            description='Memory that prediction may take beyond what is taken already: "2GB"; default: half of what is free.',
+        ),
+    ] = None
 
 
 class FirstStage(Section):
