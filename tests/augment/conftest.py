@@ -14,7 +14,7 @@ class GivenDraws(np.random.Generator):
     """A generator whose uniform draws are given instead of random."""
 
     def __init__(self, values: list[float]) -> None:
-        super().__init__(np.random.PCG64(0))
+        super().__init__(np.random.Philox(0))
         self._values = values
 
     def random(self, size: int) -> NDArray[np.float64]:  # type: ignore[override]

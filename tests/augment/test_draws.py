@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from pixbox.augment import sample_rng
+from pixbox.augment.draws import beside
 
 
 def test_the_same_triple_gives_the_same_numbers_in_any_order() -> None:
@@ -29,6 +30,23 @@ def test_first_draws_of_neighbouring_pictures_epochs_and_seeds_are_uniform_and_u
         assert stats.kstest(draws[:, 0], "uniform").pvalue > 1e-3
         assert abs(np.corrcoef(draws[:-1, 0], draws[1:, 0])[0, 1]) < 0.06
         assert abs(np.corrcoef(draws[:, 0], draws[:, 1])[0, 1]) < 0.06
+
+
+def test_the_stream_beside_leaves_the_draws_and_shares_no_number_with_any_stream() -> None:
+    plain, visited = sample_rng(3, 1, 4), sample_rng(3, 1, 4)
+    plain.random(7)
+    visited.random(7)
+    aside = beside(visited).bit_generator.random_raw(500)
+    np.testing.assert_array_equal(visited.random(20), plain.random(20))
+    others = [sample_rng(3, 1, index).bit_generator.random_raw(500) for index in range(10)]
+    others += [beside(sample_rng(3, 1, 5)).bit_generator.random_raw(500)]
+    words = np.concatenate([aside, *others])
+    assert len(np.unique(words)) == len(words)
+
+
+def test_there_is_a_stream_beside_that_of_a_picture_only() -> None:
+    with pytest.raises(TypeError, match="PCG64"):
+        beside(np.random.default_rng(0))
 
 
 def test_a_negative_number_is_refused() -> None:

@@ -12,26 +12,31 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pixbox.augment.draws import beside
 from pixbox.sample import Placement
 
-Fit = Literal["crop", "pad", "stretch"]
+Fit = Literal["crop", "pad", "stretch", "short_side"]
 SizeHW = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class GeometryPolicy:
-    """How training pictures come to one size, and what may be varied on the way. The defaults vary nothing.
+    """How training pictures come to what the network sees, and what is varied on the way. The defaults vary nothing.
 
     Attributes:
-        size_hw: the window that the network sees, pixels.
+        size_hw: the window that the network sees, pixels; for ``short_side`` its smaller number is the length of a
+            picture's shorter side, its larger one the most that the longer side may have.
         fit: ``crop``: a random window at the picture's own scale; ``pad``: fitted into the window with its
-            proportions kept; ``stretch``: resized to the window.
+            proportions kept; ``stretch``: resized to the window; ``short_side``: resized with its proportions kept,
+            the window is as large as the resized picture.
         base_size: long side to which a picture is resized first, pixels; for ``crop`` only.
         scale: least and largest zoom, drawn log-uniformly.
         rotate: largest rotation either way, degrees.
         shear: largest horizontal shear either way, degrees.
         flip: probability of a left-right mirror image.
         flip_vertical: probability of a top-bottom mirror image.
+        crop_area: least and largest share (0-1) of the picture's area that a random part has, drawn uniformly.
+        crop_ratio: least and largest width / height of that part, drawn log-uniformly.
     """
 
     size_hw: SizeHW
@@ -42,6 +47,17 @@ class GeometryPolicy:
     shear: float = 0.0
     flip: float = 0.0
     flip_vertical: float = 0.0
+    crop_area: tuple[float, float] = (1.0, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rectangle of whole pixels in a picture: where it starts and its size."""
+
+    top: int
+    left: int
+    size_hw: SizeHW
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,28 +76,71 @@ class Warp:
 def draw_geometry(rng: np.random.Generator, image_hw: SizeHW, policy: GeometryPolicy) -> Warp:
     """Draw the warp of one training picture.
 
-    The picture is resized as ``policy.fit`` says times a random zoom (to whole pixels, so that without rotation
-    it lies on the pixel grid), sheared, rotated (positive: counter-clockwise) and mirrored about its centre; then
-    the window is laid over it. Where the picture is larger than the window, the window's place is drawn; where
-    it is smaller, ``crop`` draws its place in the window, ``pad`` and ``stretch`` centre it. Places are whole
-    pixels, all equally likely.
+    First a part of the picture is drawn (``draw_part``; without ``crop_area`` it is the whole picture), which from
+    there on stands for the picture. It is resized as ``policy.fit`` says times a random zoom (to whole pixels, so
+    that without rotation it lies on the pixel grid), sheared, rotated (positive: counter-clockwise) and mirrored
+    about its centre; then the window is laid over it: ``policy.size_hw``, for ``short_side`` what is resized at zoom 1.
+    Where that is larger than the window, the window's place is drawn; where it is smaller, ``crop`` draws its place in
+    the window, the other fits centre it. Places are whole pixels, all equally likely.
 
-    The number of draws does not depend on the policy: changing one setting leaves the others' draws as they were.
+    Nothing is cut away but by the window: where it has room around a part, the picture's own surroundings are seen
+    there, and filling only beyond the picture.
+
+    Takes seven draws of ``rng``, whatever the policy, and those of the part from the stream beside: changing one
+    setting leaves the others' draws as they were.
     """
     zoom_at, angle_at, shear_at, flip_at, flip_vertical_at, top_at, left_at = rng.random(7).tolist()
+    part = draw_part(beside(rng), image_hw, policy.crop_area, policy.crop_ratio)
     low, high = policy.scale
     zoom = low * (high / low) ** zoom_at
-    content_hw = _content_hw(image_hw, policy.size_hw, policy.fit, policy.base_size, zoom)
+    content_hw = _content_hw(part.size_hw, policy.size_hw, policy.fit, policy.base_size, zoom)
+    window_hw = policy.size_hw
+    if policy.fit == "short_side":
+        window_hw = _content_hw(part.size_hw, policy.size_hw, policy.fit, policy.base_size)
     centred = policy.fit != "crop"
-    top = _place(content_hw[0], policy.size_hw[0], top_at, centred)
-    left = _place(content_hw[1], policy.size_hw[1], left_at, centred)
+    top = _place(content_hw[0], window_hw[0], top_at, centred)
+    left = _place(content_hw[1], window_hw[1], left_at, centred)
     linear = _linear(
-        (content_hw[1] / image_hw[1], content_hw[0] / image_hw[0]),
+        (content_hw[1] / part.size_hw[1], content_hw[0] / part.size_hw[0]),
         angle=math.radians(policy.rotate * (2 * angle_at - 1)),
         shear=math.radians(policy.shear * (2 * shear_at - 1)),
         mirror_xy=(flip_at < policy.flip, flip_vertical_at < policy.flip_vertical),
     )
-    return _about_centre(linear, image_hw, content_hw, (top, left), policy.size_hw)
+    return _about_centre(linear, part, content_hw, (top, left), window_hw)
+
+
+def draw_part(
+    rng: np.random.Generator, image_hw: SizeHW, area: tuple[float, float], ratio: tuple[float, float]
+) -> Part:
+    """Draw a part of a picture: its share of the area uniformly, width / height log-uniformly, its place uniformly.
+
+    Both ranges are narrowed to what fits into the picture: the area to what the allowed ratios reach, then the ratio
+    to what is possible at the area drawn. Where not even the least area has an allowed ratio that fits, the area is
+    the least, and the ratio the nearest that fits; so (1, 1) is always the whole picture. Sizes are rounded to whole
+    pixels, at least one. Always four draws.
+
+    Where nothing is narrowed the distribution is that of Szegedy et al. 2015, Going Deeper with Convolutions,
+    section 6; there, what does not fit is drawn again, which makes large areas rarer.
+
+    Args:
+        image_hw: the picture.
+        area: least and largest share of its area, 0 < least <= largest <= 1.
+        ratio: least and largest width / height, 0 < least <= largest.
+    """
+    area_at, ratio_at, top_at, left_at = rng.random(4).tolist()
+    height, width = image_hw
+    own = width / height
+    # The largest part has the allowed ratio that is nearest to the picture's own.
+    nearest = min(max(own, ratio[0]), ratio[1])
+    most = min(own / nearest, nearest / own)
+    share = area[0] + (min(max(most, area[0]), area[1]) - area[0]) * area_at
+    # Of this area a part as high as the picture has the ratio own * share, one as wide own / share.
+    low, high = (min(max(bound, own * share), own / share) for bound in ratio)
+    drawn = low * (high / low) ** ratio_at
+    pixels = share * height * width
+    part_h = min(height, max(1, round(math.sqrt(pixels / drawn))))
+    part_w = min(width, max(1, round(math.sqrt(pixels * drawn))))
+    return Part(int(top_at * (height - part_h + 1)), int(left_at * (width - part_w + 1)), (part_h, part_w))
 
 
 def place_whole(
@@ -91,16 +150,18 @@ def place_whole(
 
     ``crop``: at its own size, or with its long side resized to ``base_size``; ``size_hw`` is not used. ``pad``:
     resized to fit into ``size_hw`` with its proportions kept, centred (an odd rest goes right and below).
-    ``stretch``: resized to ``size_hw``. The warp is None where the picture stays as it is.
+    ``stretch``: resized to ``size_hw``. ``short_side``: its shorter side resized to the smaller number of ``size_hw``,
+    but its longer side to no more than the larger one, proportions kept; nothing is padded. The warp is None where
+    the picture stays as it is.
     """
     content_hw = _content_hw(image_hw, size_hw, fit, base_size)
-    input_hw = content_hw if fit == "crop" else size_hw
+    input_hw = content_hw if fit in ("crop", "short_side") else size_hw
     top, left = (input_hw[0] - content_hw[0]) // 2, (input_hw[1] - content_hw[1]) // 2
     placement = Placement(image_hw, input_hw, content_hw, top, left)
     if image_hw == content_hw == input_hw:
         return None, placement
     linear = _linear((content_hw[1] / image_hw[1], content_hw[0] / image_hw[0]))
-    return _about_centre(linear, image_hw, content_hw, (top, left), input_hw), placement
+    return _about_centre(linear, Part(0, 0, image_hw), content_hw, (top, left), input_hw), placement
 
 
 def center_crop(image_hw: SizeHW, short_side: int, crop_hw: SizeHW) -> Warp:
@@ -114,12 +175,16 @@ def center_crop(image_hw: SizeHW, short_side: int, crop_hw: SizeHW) -> Warp:
     content_hw = int(short_side * height / short), int(short_side * width / short)
     top, left = (round((crop - content) / 2) for crop, content in zip(crop_hw, content_hw, strict=True))
     linear = _linear((content_hw[1] / width, content_hw[0] / height))
-    return _about_centre(linear, image_hw, content_hw, (top, left), crop_hw)
+    return _about_centre(linear, Part(0, 0, image_hw), content_hw, (top, left), crop_hw)
 
 
 def _content_hw(image_hw: SizeHW, size_hw: SizeHW, fit: Fit, base_size: int | None, zoom: float = 1.0) -> SizeHW:
     """Size of the resized picture, at least one pixel."""
     height, width = image_hw
+    if fit == "short_side":
+        # Rounded down, and multiplied in this order, as torchvision's detectors do: to the pixel the same inputs.
+        scale = min(min(size_hw) / min(image_hw), max(size_hw) / max(image_hw))
+        return max(1, math.floor(height * scale * zoom)), max(1, math.floor(width * scale * zoom))
     if fit == "stretch":
         scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
     elif fit == "pad":
@@ -159,12 +224,10 @@ def _linear(
     )
 
 
-def _about_centre(
-    linear: Linear, image_hw: SizeHW, content_hw: SizeHW, top_left: tuple[int, int], size_hw: SizeHW
-) -> Warp:
-    """The warp that carries the picture's centre to the centre of its place in the window."""
+def _about_centre(linear: Linear, part: Part, content_hw: SizeHW, top_left: tuple[int, int], size_hw: SizeHW) -> Warp:
+    """The warp that carries the part's centre to the centre of its place in the window."""
     xx, xy, yx, yy = linear
-    center_x, center_y = image_hw[1] / 2, image_hw[0] / 2
+    center_x, center_y = part.left + part.size_hw[1] / 2, part.top + part.size_hw[0] / 2
     x = top_left[1] + content_hw[1] / 2 - (xx * center_x + xy * center_y)
     y = top_left[0] + content_hw[0] / 2 - (yx * center_x + yy * center_y)
     return Warp(np.array([[xx, xy, x], [yx, yy, y]]), size_hw)

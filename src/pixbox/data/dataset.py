@@ -35,7 +35,7 @@ from pixbox.data.cache import Cache, cache_key
 from pixbox.data.images import AS_IT_IS, PixelReading, read_image
 from pixbox.data.sampler import EpochIndex, StepSampler
 from pixbox.errors import DataError
-from pixbox.labels import LabelMap
+from pixbox.labels import IGNORE, LabelMap
 from pixbox.sample import (
     Batch,
     Boxes,
@@ -108,7 +108,10 @@ class TrainingSet(Dataset[Any]):
         return len(self.records)
 
     def __repr__(self) -> str:
-        size = " x ".join(map(str, self.geometry.size_hw))
+        size_hw = self.geometry.size_hw
+        size = f"{size_hw[0]} x {size_hw[1]}"
+        if self.geometry.fit == "short_side":
+            size = f"shorter side {min(size_hw)}, longer side at most {max(size_hw)}"
         return f"TrainingSet({len(self)} pictures, {size}, {self.geometry}, {self.color})"
 
     def __getitem__(self, key: EpochIndex) -> Sample:
@@ -174,6 +177,8 @@ def geometry_policy(data: DataConfig) -> GeometryPolicy:
         shear=augment.shear,
         flip=augment.flip,
         flip_vertical=augment.flip_vertical,
+        crop_area=augment.crop_area,
+        crop_ratio=augment.crop_ratio,
     )
 
 
@@ -244,8 +249,11 @@ def as_window(samples: Sequence[Sample | DataError], batch_size: int) -> list[Ba
 
 
 def as_batch(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of one size."""
-    images = np.stack([sample.image for sample in samples])
+    """Stack samples; smaller ones are padded right and below to the largest height and width among them.
+
+    Padding has the colour ``FILL`` and, in a mask, the label ``IGNORE``; boxes stay where they are.
+    """
+    images = _stack_padded([sample.image for sample in samples], FILL)
     # Channels last in memory is how the pictures lie already: the permuted view needs no copy.
     pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
     return Batch(pictures, _stack([sample.target for sample in samples]), tuple(sample.id for sample in samples))
@@ -257,7 +265,21 @@ def _stack(targets: Sequence[Target | None]) -> torch.Tensor | BoxTargets:
         return stack_boxes(boxes)
     if isinstance(targets[0], Category):
         return torch.tensor([target.index for target in targets if isinstance(target, Category)])
-    return torch.from_numpy(np.stack([target.classes for target in targets if isinstance(target, Mask)]))
+    return torch.from_numpy(_stack_padded([target.classes for target in targets if isinstance(target, Mask)], IGNORE))
+
+
+def _stack_padded(arrays: Sequence[NDArray[np.uint8]], fill: int | tuple[int, int, int]) -> NDArray[np.uint8]:
+    """(H, W, ...) arrays as (B, H, W, ...) of the largest H and W, padded with ``fill``."""
+    if len({array.shape for array in arrays}) == 1:
+        return np.stack(arrays)
+    height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
+    stacked = np.empty((len(arrays), height, width, *arrays[0].shape[2:]), dtype=np.uint8)
+    for row, array in zip(stacked, arrays, strict=True):
+        own_height, own_width = array.shape[:2]
+        row[:own_height, :own_width] = array
+        row[own_height:] = fill
+        row[:own_height, own_width:] = fill
+    return stacked
 
 
 def worker_count(asked: int | str, *, on_gpu: bool, pictures: int) -> int:

@@ -195,7 +195,7 @@ def _key_settings(experiment: Experiment) -> dict[str, str]:
     rows = {
         "Data": f"{data.root} ({data.format})",
         "Network": f"{_network(experiment)}, weights {model.weights}",
-        "Training size": f"{data.size[0]} × {data.size[1]} pixels (height × width), {data.fit}",
+        "Training size": _training_size(experiment),
         "Augmentation": ", ".join(f"{name} {_plain(value)}" for name, value in changed.items()) or "none",
         "Batch": f"{data.batch_size}{f' × {training.accumulate} accumulated' if training.accumulate > 1 else ''}",
         "Loss": _loss(experiment),
@@ -206,6 +206,13 @@ def _key_settings(experiment: Experiment) -> dict[str, str]:
         "Seed": str(training.seed),
     }
     return rows | (_box_settings(experiment) if experiment.task == "detection" else {})
+
+
+def _training_size(experiment: Experiment) -> str:
+    data = experiment.data
+    if data.fit == "short_side":
+        return f"shorter side {min(data.size)} pixels, longer side at most {max(data.size)}"
+    return f"{data.size[0]} × {data.size[1]} pixels (height × width), {data.fit}"
 
 
 def _loss(experiment: Experiment) -> str:
