@@ -15,8 +15,10 @@ from torch import Tensor
 
 from pixbox.config import ModelConfig
 from pixbox.errors import ModelError
-from pixbox.networks.build import build_network
-from pixbox.networks.network import SegmentationNetwork
+from pixbox.networks.build import build_classifier, build_detector, build_network
+from pixbox.networks.classifier import ClassificationNetwork
+from pixbox.networks.network import Network, SegmentationNetwork
+from pixbox.networks.retinanet import DetectionNetwork
 from pixbox.networks.weights import load_weights
 
 Build = Callable[..., SegmentationNetwork]
@@ -35,7 +37,7 @@ def save(content: Any, path: Path) -> str:
     return str(path)
 
 
-def encoder_state(network: SegmentationNetwork) -> dict[str, Tensor]:
+def encoder_state(network: Network) -> dict[str, Tensor]:
     return {
         name.removeprefix("body.encoder.model."): t for name, t in network.state_dict().items() if "encoder" in name
     }
@@ -80,7 +82,9 @@ def test_classifier_of_other_classes_is_left_out(unet: SegmentationNetwork, tmp_
     ]
     for name, tensor in unet.state_dict().items():
         assert torch.equal(tensor, before[name] if name in report.missing else state[name])
-    assert "body.head.weight" in report.summary()
+    assert report.summary().endswith(
+        "The source has other classes: only what tells them apart starts anew (body.head.weight, body.head.bias)."
+    )
     lines = report.table().splitlines()
     assert sum(line.endswith("  loaded") for line in lines) == len(report.loaded)
     assert any(line.startswith("body.head.bias") and line.endswith("initial value") for line in lines)
@@ -188,6 +192,52 @@ def test_weights_of_another_network_are_refused_and_nothing_changes(
     with pytest.raises(ModelError, match="belong to another network; 0% of the encoder"):
         load_weights(unet, path)
     assert all(torch.equal(before[name], tensor) for name, tensor in unet.state_dict().items())
+
+
+def classifier(norm: str) -> ClassificationNetwork:
+    options = {"encoder_norm": norm}
+    return build_classifier(ModelConfig(architecture="classifier", encoder="resnet10t", options=options), 2)
+
+
+def detector(norm: str) -> DetectionNetwork:
+    options = {"channels": 16, "depth": 1, "encoder_norm": norm}
+    return build_detector(ModelConfig(architecture="retinanet", encoder="resnet10t", options=options), 3, 2, 2)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_a_run_on_classes_fills_the_encoder_of_a_detector(norm: str, tmp_path: Path) -> None:
+    state = {f"task.network.{name}": tensor for name, tensor in filled(classifier(norm)).items()}
+    network = detector(norm)
+    report = load_weights(network, save({"state_dict": state}, tmp_path / "run.ckpt"))
+    assert report.encoder_loaded == report.encoder_total
+    assert all(torch.equal(t, state[f"task.network.body.encoder.model.{n}"]) for n, t in encoder_state(network).items())
+    assert "other classes" not in report.summary()
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("batch", "group"), ("group", "batch")])
+def test_batch_norm_is_not_taken_for_group_norm_nor_the_other_way_round(theirs: str, ours: str, tmp_path: Path) -> None:
+    network = detector(ours)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    path = save(filled(classifier(theirs)), tmp_path / "run.ckpt")
+    with pytest.raises(ModelError) as caught:
+        load_weights(network, path)
+    names = {"batch": "BatchNorm", "group": "GroupNorm"}
+    assert f"source's encoder is normalised by {names[theirs]}, this network's by {names[ours]}" in str(caught.value)
+    assert f"to `{theirs}`" in str(caught.value)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("container", ["torchvision", "timm"])
+def test_a_file_of_an_encoder_with_batch_norm_is_refused_where_group_norm_is(container: str, tmp_path: Path) -> None:
+    network = build_detector(
+        ModelConfig(architecture="retinanet", encoder="resnet18", options={"channels": 16, "encoder_norm": "group"}),
+        3,
+        2,
+        2,
+    )
+    model = torchvision.models.resnet18() if container == "torchvision" else timm.create_model("resnet18")
+    with pytest.raises(ModelError, match="by BatchNorm, this network's by GroupNorm"):
+        load_weights(network, save(model.state_dict(), tmp_path / "resnet18.pth"))
 
 
 def test_frozen_norms_need_trained_weights(build_small: Build) -> None:

@@ -25,6 +25,7 @@ LEAST_SHARE = 0.5
 """Of the encoder's values; below it a source is taken for a mistake."""
 _WHERE = "model.weights"
 _ENCODER = "body.encoder."
+_STATISTICS = ".running_mean"
 _DEEPEST_PREFIX = 6
 _CONTAINERS = ("state_dict", "model", "model_state_dict")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -52,6 +53,7 @@ class LoadReport:
         missing: names in the network that keep their initial values.
         skipped: names in the source that were not used.
         encoder_loaded, encoder_total: tensors of the encoder; included in the above.
+        other_classes: all fits but the layers whose outputs are the classes: the source has other ones.
     """
 
     source: str
@@ -60,6 +62,7 @@ class LoadReport:
     skipped: tuple[Skipped, ...]
     encoder_loaded: int
     encoder_total: int
+    other_classes: bool = False
 
     def summary(self) -> str:
         """One paragraph for the log."""
@@ -70,6 +73,10 @@ class LoadReport:
             f"Weights: {self.source}; {len(self.loaded)} of {total} tensors loaded "
             f"(encoder: {self.encoder_loaded} of {self.encoder_total})."
         )
+        if self.other_classes:
+            return (
+                f"{text} The source has other classes: only what tells them apart starts anew ({_some(self.missing)})."
+            )
         if self.missing:
             text += f" {len(self.missing)} keep their initial values ({_some(self.missing)})."
         if self.skipped:
@@ -93,7 +100,8 @@ def load_weights(network: Network, weights: str) -> LoadReport:
 
     Prefixes (``module.``, ``task.network.``, ``backbone.``) are found by what makes most tensors fit. A file
     that holds only an encoder, with timm's or torchvision's names, goes into the encoder. Tensors of another
-    shape, such as a classifier for other classes, are left out. Weights of a whole network bring their
+    shape, such as a classifier for other classes, are left out. BatchNorm and GroupNorm do not stand in for each
+    other, though their tensors have the same names. Weights of a whole network bring their
     normalisation (``mean``, ``std``) along. A file of torchvision's RetinaNet fills a detection network.
 
     Args:
@@ -102,9 +110,9 @@ def load_weights(network: Network, weights: str) -> LoadReport:
             (its ``checkpoints/best.ckpt``).
 
     Raises:
-        ModelError: the file is missing or unreadable; less than half of the encoder fits; ImageNet weights do
-            not exist or are neither in the cache nor within reach (known within seconds); frozen BatchNorm
-            layers would keep their random start for ever.
+        ModelError: the file is missing or unreadable; less than half of the encoder fits; the encoder of one has
+            BatchNorm and that of the other has not; ImageNet weights do not exist or are neither in the cache nor
+            within reach (known within seconds); frozen BatchNorm layers would keep their random start for ever.
     """
     if weights == "none":
         if network.has_frozen_statistics():
@@ -114,7 +122,7 @@ def load_weights(network: Network, weights: str) -> LoadReport:
                 where=_WHERE,
                 hint="Set model.weights to imagenet or a file, or do not freeze.",
             )
-        return _fill(network, {}, _Match({}, ()), "none")
+        return _fill(network, {}, _Match({}, (), {}), "none")
     if weights == "imagenet":
         if network.pretrained_name is None:
             raise ModelError(
@@ -172,10 +180,18 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """Which tensor of a source goes where: name in the network -> key in the source; and what goes nowhere."""
+    """Which tensor of a source goes where.
+
+    Attributes:
+        keys: name in the network -> key in the source.
+        skipped: what goes nowhere.
+        names: key in the source -> its name below the root of the network that was found, also where there is no such
+            tensor.
+    """
 
     keys: Mapping[str, str]
     skipped: tuple[Skipped, ...]
+    names: Mapping[str, str]
 
 
 def _fill_encoder_at_least(network: Network, state: Mapping[str, Tensor], source: str) -> LoadReport:
@@ -190,20 +206,46 @@ def _fill_encoder_at_least(network: Network, state: Mapping[str, Tensor], source
             hint=f"The source has: {_some(state)}\nThe network has: {_some(network.state_dict())}\n"
             "Set model.architecture and model.encoder to what the weights were made with.",
         )
+    _check_normalisation(network, match, source)
     return _fill(network, state, match, source)
+
+
+def _check_normalisation(network: Network, match: _Match, source: str) -> None:
+    """BatchNorm and GroupNorm have scales and offsets of one name and shape, which mean nothing in the other's place.
+
+    Raises:
+        ModelError: the encoder of the source has BatchNorm and the network's has not, or the other way round.
+    """
+    found = any(name.startswith(_ENCODER) and name.endswith(_STATISTICS) for name in match.names.values())
+    wanted = any(name.endswith(_STATISTICS) for name in network.encoder.state_dict())
+    if found == wanted:
+        return
+    theirs, ours = ("BatchNorm", "GroupNorm") if found else ("GroupNorm", "BatchNorm")
+    raise ModelError(
+        f"weights: the source's encoder is normalised by {theirs}, this network's by {ours}",
+        where=source,
+        hint=f"Set model.options.encoder_norm (unet_classic: norm) to `{'batch' if found else 'group'}`, or make the "
+        "weights anew with the other one.",
+    )
 
 
 def _fill(network: Network, state: Mapping[str, Tensor], match: _Match, source: str) -> LoadReport:
     network.load_state_dict({name: state[key] for name, key in match.keys.items()}, strict=False)
     names = [name for name in network.state_dict() if _counts(name)]
     encoder = [name for name in names if name.startswith(_ENCODER)]
+    missing = tuple(name for name in names if name not in match.keys)
+    own = network.state_dict()
+    lengths = {name: state[key].shape for key, name in match.names.items() if name in missing}
+    # Weights of a layer that gives more or fewer numbers, out of as many.
+    outputs = {name for name, shape in lengths.items() if shape[1:] == own[name].shape[1:]}
     return LoadReport(
         source=source,
         loaded=tuple(name for name in names if name in match.keys),
-        missing=tuple(name for name in names if name not in match.keys),
+        missing=missing,
         skipped=match.skipped,
         encoder_loaded=sum(name in match.keys for name in encoder),
         encoder_total=len(encoder),
+        other_classes=bool(missing) and outputs == set(missing),
     )
 
 
@@ -222,17 +264,19 @@ def _match(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> _Match:
         if fits > most:
             best, most = (prefix, root), fits
     prefix, root = best
+    rests = {key: key[len(prefix) :] for key in state if key.startswith(prefix)}
+    names = {key: places[root].get(_plain(rest), f"{root}{rest}") for key, rest in rests.items()}
     keys: dict[str, str] = {}
     skipped: list[Skipped] = []
     for key, tensor in state.items():
-        name = places[root].get(_plain(key[len(prefix) :])) if key.startswith(prefix) else None
-        if name is None:
+        name = names.get(key, "")
+        if name not in own:
             skipped.append(Skipped(key, "no such tensor in the network"))
         elif own[name].shape != tensor.shape:
             skipped.append(Skipped(key, f"shape {_shape(tensor)} instead of {_shape(own[name])}"))
         else:
             keys[name] = key
-    return _Match(keys, tuple(skipped))
+    return _Match(keys, tuple(skipped), names)
 
 
 def _plain(name: str) -> str:
