@@ -296,6 +296,49 @@ def resolve(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return {**schema["$defs"][name], **{key: value for key, value in part.items() if key != "$ref"}}
 
 
+DETECTOR = "name: x\ntask: detection\ndata: {root: photos%s}\nmodel: {%s}\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "norm", "frozen"),
+    [
+        ("", "", "group", False),
+        (", batch_size: 15", "weights: none", "group", False),
+        (", batch_size: 16", "", None, False),  # enough pictures for statistics of one's own
+        ("", "options: {encoder_norm: batch}", "batch", False),
+        ("", "options: {channels: 64}", "group", False),
+        ("", "weights: imagenet", None, True),
+        ("", "weights: coco.pth", None, True),
+        (", batch_size: 16", "weights: coco.pth", None, False),
+        ("", "weights: coco.pth, freeze_bn: false", None, False),
+        ("", "weights: run, options: {encoder_norm: group}", "group", False),  # nothing to freeze
+        ("", "freeze_bn: true", None, True),  # refused where weights are loaded, with a reason
+    ],
+)
+def test_a_detector_of_small_batches_has_group_norm_or_frozen_batch_norm(
+    write: Write, data: str, model: str, norm: str | None, frozen: bool
+) -> None:
+    experiment = read_experiment(write(DETECTOR % (data, model)))
+    assert (experiment.model.options.get("encoder_norm"), experiment.model.freeze_bn) == (norm, frozen)
+    assert experiment.model.options.get("channels") == (64 if "channels" in model else None)
+    assert read_experiment(write(experiment.to_yaml())) == experiment
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_only_detectors_are_normalised_otherwise_in_small_batches(write: Write, task: str) -> None:
+    experiment = read_experiment(
+        write(f"name: x\ntask: {task}\ndata: {{root: photos}}\nmodel: {{weights: imagenet}}\n")
+    )
+    assert (experiment.model.options, experiment.model.freeze_bn) == ({}, False)
+
+
+def test_torchvisions_anchors_have_five_levels(write: Write) -> None:
+    text = DETECTOR % ("", "") + "detection: {anchors: torchvision%s}\n"
+    assert read_experiment(write(text % "")).detection.levels == 5
+    with pytest.raises(ConfigError, match="`anchors: torchvision` has 5 levels, not 4"):
+        read_experiment(write(text % ", levels: 4"))
+
+
 def test_schema_describes_every_setting() -> None:
     schema = json_schema()
     sections = {name: part for name, part in schema["$defs"].items() if part["type"] == "object"}

@@ -301,6 +301,7 @@ def test_boxes_are_clipped_and_dropped_under_the_least_area() -> None:
     np.testing.assert_array_equal(out.xyxy, [[0, 2, 5, 4], [0, 0, 5, 5]])
     np.testing.assert_array_equal(out.classes, [0, 4])
     np.testing.assert_array_equal(out.difficult, [False, False])
+    np.testing.assert_array_equal(warp_boxes(boxes, warp, min_area=0).crowd, [False, True, False])
     # Outside or without area: gone whatever the least area.
     np.testing.assert_array_equal(warp_boxes(boxes, warp, min_area=0).classes, [0, 1, 4])
 
