@@ -8,7 +8,7 @@ know is never guessed at: it is an error, or becomes what ``unknown`` says.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any
@@ -26,14 +26,25 @@ from pydantic import (
     model_validator,
 )
 
-from pixbox.errors import DataError, Fault
+from pixbox.errors import ConfigError, DataError, Fault
 
 IGNORE = 255
 """Class index of pixels that count in neither loss nor metric. Every mask inside pixbox uses this one number."""
 
+IGNORED_NAME = -1
+"""What ``LabelMap.class_of`` gives for a name that counts in neither loss nor metric: no class index is negative."""
+
+MAX_CLASSES = 65_535
+"""Most classes of a label map; a mask has fewer."""
+
+MAX_MASK_CLASSES = 254
+"""Most classes of masks, which are bytes: 254 and ``IGNORE`` are taken."""
+
 _UNKNOWN = 254
+# The powers of the inverse of the root of x^4 = x + 1.
+_ROBERTS = 1.2207440846057596 ** -np.arange(1.0, 4.0)
+_DARKEST = 40
 _PORTION = 1 << 15
-MAX_CLASSES = 254
 
 Color = tuple[int, int, int]
 
@@ -221,13 +232,14 @@ class LabelMap(BaseModel):
     def _consistent(self) -> LabelMap:
         owner: dict[int | Color, str] = {}
         names: set[str] = set()
+        own_names = set(self.names)
         for item in self.classes:
             if item.name in names:
                 raise ValueError(f'two classes are called "{item.name}"')
             names.add(item.name)
             sources: tuple[int | Color, ...] = (*item.values, *item.colors)
             for alias in item.aliases:
-                if alias in names or alias in {other.name for other in self.classes}:
+                if alias in names or alias in own_names:
                     raise ValueError(f'the alias "{alias}" of "{item.name}" belongs to another class')
                 names.add(alias)
             for source in sources:
@@ -267,7 +279,10 @@ class LabelMap(BaseModel):
 
     @property
     def palette(self) -> list[int]:
-        """768 numbers (256 RGB triples) for a palette PNG of class indices; unused entries, IGNORE too, are black."""
+        """768 numbers (256 RGB triples) for a palette PNG of class indices; unused entries, IGNORE too, are black.
+
+        For masks, of at most ``MAX_MASK_CLASSES`` classes.
+        """
         table = np.zeros((256, 3), dtype=np.uint8)
         table[: len(self)] = _display_colors(self)
         return [int(part) for part in table.ravel()]
@@ -298,13 +313,12 @@ class LabelMap(BaseModel):
         return classes
 
     def class_of(self, name: str) -> int | None:
-        """Class index of a name in an annotation file, ``IGNORE``, or None if the name is not known."""
-        for index, item in enumerate(self.classes):
-            if name == item.name or name in item.aliases:
-                return index
-        if name in self.ignore_names or self.unknown == "ignore":
-            return IGNORE
-        return None if self.unknown == "error" else self.names.index(self.unknown)
+        """Class index of a name in an annotation file, ``IGNORED_NAME``, or None if the name is not known."""
+        known = _name_table(self)
+        index = known.get(name)
+        if index is None and self.unknown != "error":
+            return known.get(self.unknown, IGNORED_NAME)
+        return index
 
     @property
     def outside(self) -> int:
@@ -393,7 +407,31 @@ class LabelMap(BaseModel):
         return _UNKNOWN if self.unknown == "error" else self.names.index(self.unknown)
 
 
+def check_mask_classes(labels: LabelMap) -> None:
+    """Refuse a label map that has more classes than a mask can tell apart.
+
+    Raises:
+        ConfigError: there are more than ``MAX_MASK_CLASSES``.
+    """
+    if len(labels) > MAX_MASK_CLASSES:
+        raise ConfigError(
+            f"{len(labels):,} classes; in masks there can be {MAX_MASK_CLASSES}",
+            where="data.labels",
+            hint="Give several values or names to one class. Detection and classification may have "
+            f"{MAX_CLASSES:,} (`task`).",
+        )
+
+
 # A cache of its own, not an attribute: the tables are no part of equality, pickles and copies.
+@lru_cache(maxsize=4)
+def _name_table(labels: LabelMap) -> dict[str, int]:
+    """Names and aliases -> class index or ``IGNORED_NAME``."""
+    table = dict.fromkeys(labels.ignore_names, IGNORED_NAME)
+    for index, item in enumerate(labels.classes):
+        table |= dict.fromkeys((item.name, *item.aliases), index)
+    return table
+
+
 @lru_cache(maxsize=4)
 def _value_table(labels: LabelMap) -> NDArray[np.uint8]:
     """(65536,) uint8: mask value -> class index."""
@@ -489,10 +527,26 @@ def _display_colors(labels: LabelMap) -> NDArray[np.uint8]:
     for taken in [(0, 0, 0), *(color for color in shown if color)]:
         distance = np.minimum(distance, np.abs(candidates - taken).sum(1))
     colors = np.zeros((len(shown), 3), dtype=np.uint8)
+    further = _spread_colors({color for color in shown if color} | {(0, 0, 0)})
     for index, color in enumerate(shown):
-        if color is None:
-            farthest = candidates[int(distance.argmax())]
-            distance = np.minimum(distance, np.abs(candidates - farthest).sum(1))
-            color = farthest.round()
-        colors[index] = color
+        if color is None and (number := int(distance.argmax())) >= 0 and distance[number] > 0:
+            distance = np.minimum(distance, np.abs(candidates - candidates[number]).sum(1))
+            color = candidates[number].round()
+        colors[index] = next(further) if color is None else color
     return colors
+
+
+def _spread_colors(taken: Set[Color]) -> Iterator[Color]:
+    """Colours none of which is given twice or is taken; the first n are spread over the cube, for any n.
+
+    Source: the additive recurrence of Roberts 2018, The unreasonable effectiveness of quasirandom sequences.
+    """
+    given = set(taken)
+    position = np.full(3, 0.5)
+    while True:
+        position = (position + _ROBERTS) % 1
+        # Not the darkest: they are not told from black, which is ignored.
+        color = tuple((_DARKEST + position * (256 - _DARKEST)).astype(int).tolist())
+        if color not in given:
+            given.add(color)
+            yield color

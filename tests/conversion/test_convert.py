@@ -18,7 +18,7 @@ from pixbox.conversion import convert
 from pixbox.data.annotation import paint, read_classes
 from pixbox.data.formats import default_labels, list_records
 from pixbox.errors import ConfigError, DataError, RunError
-from pixbox.labels import IGNORE, LabelMap
+from pixbox.labels import IGNORE, IGNORED_NAME, LabelMap
 from pixbox.sample import Record, RunLengths, Shape, Shapes
 
 Records = dict[str, list[Record]]
@@ -258,7 +258,7 @@ def test_marks_are_kept_where_the_format_has_them_and_told_where_not(
     again, _ = read("voc-boxes", tmp_path / "voc", "train")
     found = [(shape.label, shape.difficult) for shape in again["train"][0].annotation.shapes]
     assert found == [("red", False), ("red", True), ("white", True), ("blur", False)]
-    assert read_labels(tmp_path / "voc" / "labels.yaml").class_of("blur") == IGNORE
+    assert read_labels(tmp_path / "voc" / "labels.yaml").class_of("blur") == IGNORED_NAME
     convert(records, CELLS, "coco", tmp_path / "coco")
     again, _ = read("coco", tmp_path / "coco", "train")
     marks = {(s.box_xyxy, s.label): (s.difficult, s.crowd) for s in again["train"][0].annotation.shapes}

@@ -191,3 +191,70 @@ def test_missing_labels_show_what_to_write(experiment):
         labels_of(experiment())
     example = yaml.safe_load(error.value.faults[0].hint)
     assert LabelMap.model_validate(example["labels"]).names == ("background", "road")
+
+
+# Classes of whole pictures.
+
+
+def classes(write_pictures, **counts: int) -> dict[str, Any]:
+    write_pictures(*(f"all/{name}/{number}.png" for name, count in counts.items() for number in range(count)))
+    return {"format": "imagefolder", "train": "all"}
+
+
+def held_out(experiment: Experiment) -> dict[str, int]:
+    val = [record.annotation for record in read_splits(experiment).val]
+    return {str(name): val.count(name) for name in val}
+
+
+def classify(experiment: Experiment) -> Experiment:
+    return experiment.model_copy(update={"task": "classification"})
+
+
+def test_of_every_class_the_same_share_is_held_out(experiment, write_pictures):
+    data = classes(write_pictures, cat=40, dog=20, rare=10)
+    for seed in range(3):
+        assert held_out(classify(experiment(**data, val_fraction=0.1, seed=seed))) == {"cat": 4, "dog": 2, "rare": 1}
+
+
+def test_a_class_of_one_picture_keeps_it_for_training(experiment, write_pictures):
+    data = classes(write_pictures, cat=9, dog=9, once=1)
+    for seed in range(3):
+        assert "once" not in held_out(classify(experiment(**data, val_fraction=0.3, seed=seed)))
+
+
+def test_validation_of_classes_may_be_called_otherwise(experiment, write_pictures):
+    write_pictures("train/cat/1.png", "train/dog/1.png", "validation/cat/2.png")
+    splits = read_splits(classify(experiment(format="imagefolder", train="train", val="val")))
+    assert (ids(splits.train), ids(splits.val)) == (["train/cat/1", "train/dog/1"], ["validation/cat/2"])
+
+
+def test_a_list_of_classes_names_its_classes_itself(experiment, write_pictures, write_text):
+    write_pictures("a.jpg", "b.jpg", "c.jpg")
+    write_text("train.txt", "a.jpg;class 10", "b.jpg;class 9")
+    write_text("val.txt", "c.jpg;class 9")
+    given = classify(experiment(train="train.txt", val="val.txt"))
+    assert labels_of(given).names == ("class 9", "class 10")
+    assert [record.annotation for record in read_split(given, "val")] == ["class 9"]
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection", "classification"])
+def test_only_masks_are_refused_more_than_254_classes(experiment, tmp_path, task):
+    many = {"classes": [f"c{number}" for number in range(300)]}
+    (tmp_path / "labels.yaml").write_text(yaml.safe_dump(many))
+    for labels in (many, str(tmp_path / "labels.yaml")):
+        given = experiment(labels=labels).model_copy(update={"task": task})
+        if task == "segmentation":
+            with pytest.raises(ConfigError, match=r"data\.labels: 300 classes; in masks there can be 254"):
+                labels_of(given)
+        else:
+            assert len(labels_of(given)) == 300
+
+
+def test_classes_that_the_data_name_are_counted_as_well(experiment, tmp_path, write_pictures, write_text):
+    write_pictures("images/a.png")
+    write_text("data.yaml", yaml.safe_dump({"names": [f"c{number}" for number in range(300)]}))
+    write_text("labels/a.txt", "299 0.5 0.5 0.2 0.2")
+    given = experiment(format="yolo", train=".")
+    with pytest.raises(ConfigError, match="301 classes"):
+        labels_of(given)
+    assert len(labels_of(given.model_copy(update={"task": "detection"}))) == 300

@@ -16,7 +16,7 @@ from pixbox.config import read_labels
 from pixbox.data.images import read_mask
 from pixbox.documents import to_yaml
 from pixbox.errors import ConfigError, DataError
-from pixbox.labels import IGNORE, LabelMap, RawMask, UnknownLabelError
+from pixbox.labels import IGNORE, IGNORED_NAME, LabelMap, RawMask, UnknownLabelError, check_mask_classes
 
 AERIAL = {
     "classes": [
@@ -201,8 +201,32 @@ def test_254_classes_fit_and_the_last_is_no_unknown_value() -> None:
     for value in (254, 255):
         with pytest.raises(UnknownLabelError, match=f"value {value}"):
             labels.encode(grey([value]))
-    with pytest.raises(ValidationError, match="254"):
-        LabelMap.model_validate({"classes": [f"c{i}" for i in range(255)]})
+
+
+def test_a_map_may_have_65535_classes_but_masks_are_refused_more_than_254() -> None:
+    many = [f"c{i}" for i in range(65_535)]
+    assert len(LabelMap.model_validate({"classes": many})) == 65_535
+    with pytest.raises(ValidationError, match="65535"):
+        LabelMap.model_validate({"classes": [*many, "more"]})
+    check_mask_classes(LabelMap.model_validate({"classes": many[:254]}))
+    with pytest.raises(ConfigError, match=r"data.labels.*255 classes; in masks there can be 254"):
+        check_mask_classes(LabelMap.model_validate({"classes": many[:255]}))
+
+
+def test_class_255_is_a_class_and_no_ignored_name() -> None:
+    labels = LabelMap.model_validate({"classes": [f"c{i}" for i in range(300)], "ignore_names": ["blur"]})
+    assert [labels.class_of(f"c{i}") for i in range(300)] == list(range(300))
+    assert labels.class_of("blur") == IGNORED_NAME
+    assert IGNORED_NAME not in range(65_535)
+    assert labels.class_of("c300") is None
+
+
+def test_a_name_that_is_not_known_becomes_what_unknown_says() -> None:
+    def class_of(unknown: str) -> int | None:
+        classes = [{"name": "cat", "aliases": ["kitten"]}, "dog"]
+        return LabelMap.model_validate({"classes": classes, "unknown": unknown}).class_of("cow")
+
+    assert [class_of(unknown) for unknown in ("error", "ignore", "cat", "dog")] == [None, IGNORED_NAME, 0, 1]
 
 
 # Tolerance.
@@ -298,6 +322,12 @@ def test_150_classes_without_colours_get_150_colours_apart_from_each_other_and_f
     colors = np.concatenate([labels.colors.astype(int), [[0, 0, 0]]])
     distances = np.sqrt(((colors[:, None] - colors) ** 2).sum(-1))
     assert distances[~np.eye(151, dtype=bool)].min() >= 15
+
+
+@pytest.mark.parametrize("count", [325, 1000, 65_535])
+def test_of_any_number_of_classes_no_two_have_one_colour_or_black(count: int) -> None:
+    colors = LabelMap.model_validate({"classes": [f"c{i}" for i in range(count)]}).colors
+    assert len(np.unique(np.concatenate([colors, [[0, 0, 0]]]), axis=0)) == count + 1
 
 
 def test_made_colours_avoid_the_given_ones() -> None:

@@ -37,7 +37,7 @@ from pixbox.data.mask_facts import MaskFacts, MaskFactStore
 from pixbox.data.splits import SplitName, Splits, labels_of, list_splits
 from pixbox.drawing import draw_boxes, overlay
 from pixbox.errors import DataError
-from pixbox.labels import LabelMap
+from pixbox.labels import LabelMap, check_mask_classes
 from pixbox.losses import class_weights_from_counts
 from pixbox.sample import Record, Shapes
 
@@ -116,6 +116,8 @@ def _infer_labels(experiment: Experiment, draft: _Draft, progress: Progress) -> 
     sources = [source for source in (data.train, data.val, data.test) if source is not None]
     known = default_labels(data, experiment.task, sources)
     if known is not None:
+        if experiment.task == "segmentation":
+            check_mask_classes(known)
         return known
     splits, _ = list_splits(experiment)
     records = [record for part in splits.named().values() for record in part]

@@ -13,7 +13,7 @@ from typing import Any
 from pixbox.data.formats.reading import read_json, read_text
 from pixbox.documents import read_document, validate
 from pixbox.errors import ConfigError, PixboxError
-from pixbox.labels import MAX_CLASSES, Color, LabelClass, LabelMap
+from pixbox.labels import MAX_MASK_CLASSES, Color, LabelClass, LabelMap
 
 _FOLDERS_LOOKED_INTO = 64
 _LARGEST_FILE = 1 << 20
@@ -132,7 +132,7 @@ def _to_table(file: Path, entries: Sequence[_Entry]) -> ClassTable | None:
     items = [_as_class(entry, with_color=has_colors) for entry in entries]
     ignored = [item for item in items if _means_void(item.name)]
     classes = [item for item in items if not _means_void(item.name)]
-    if len({item.name for item in classes}) < len(classes) or not 0 < len(classes) <= MAX_CLASSES:
+    if len({item.name for item in classes}) < len(classes) or not 0 < len(classes) <= MAX_MASK_CLASSES:
         return None
     return ClassTable(file, tuple(classes), tuple(ignored), numbered)
 
@@ -178,7 +178,7 @@ def _read_lines(file: Path) -> list[_Entry]:
 
 def _parse_lines(lines: Sequence[str]) -> list[_Entry]:
     """The entries of lines that are all of one kind; none if they are not."""
-    if not 0 < len(lines) <= 4 * MAX_CLASSES or max(map(len, lines)) > _LONGEST_LINE:
+    if not 0 < len(lines) <= 4 * MAX_MASK_CLASSES or max(map(len, lines)) > _LONGEST_LINE:
         return []
     for pattern in _LINES:
         matches = [pattern.fullmatch(line) for line in lines]
@@ -252,7 +252,7 @@ def _parse_plain(content: Any) -> list[_Entry]:
             return _parse_plain(inner[0])
         # A single pair, and numbers beyond a byte, are rather a setting than a class.
         content = [_pair(key, value) for key, value in content.items()] if len(content) > 1 else None
-    if not isinstance(content, list) or len(content) > 4 * MAX_CLASSES:
+    if not isinstance(content, list) or len(content) > 4 * MAX_MASK_CLASSES:
         return []
     entries = [_parse_item(item) for item in content]
     return [entry for entry in entries if entry is not None] if all(entries) else []

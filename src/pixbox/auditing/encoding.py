@@ -44,7 +44,7 @@ from pixbox.data.formats.voc import voc_color
 from pixbox.data.images import read_mask
 from pixbox.data.mask_facts import MaskFacts
 from pixbox.errors import DataError
-from pixbox.labels import MAX_CLASSES, LabelMap
+from pixbox.labels import MAX_MASK_CLASSES, LabelMap
 from pixbox.sample import Record
 
 Kind = Literal["grey", "palette", "colour"]
@@ -482,8 +482,8 @@ def _why_no_labels(census: Census, sorting: _Sorting, kept: Mapping[int, int], l
     unexplained = beyond + sorting.soft_pixels / max(1, sorting.pixels)
     if 2 * sorting.strange_masks > masks:
         return f"{sorting.strange_masks:,} of {masks:,} masks hold more than {_MOST_LOOSE} {form} that fill no region"
-    if labels > MAX_CLASSES or sorting.overflows:
-        return f"the masks hold {labels:,} different {form}; there can be {MAX_CLASSES} classes"
+    if labels > MAX_MASK_CLASSES or sorting.overflows:
+        return f"the masks hold {labels:,} different {form}; there can be {MAX_MASK_CLASSES} classes"
     if sorting.form == "values" and labels > CROWDED and 2 * census.crowded > masks:
         return f"{census.crowded:,} of {masks:,} masks hold more than {CROWDED} different values each"
     if not kept or (masks > 2 and labels > CROWDED / 2 and once > _MOSTLY_ONCE * len(sorting.sightings)):
@@ -499,7 +499,7 @@ def _most_frequent(sorting: _Sorting, census: Census, listed: Tones) -> dict[int
     pixels = {tone: seen.pixels for tone, seen in sorting.sightings.items()}
     pixels = pixels or dict(zip(census.tones[order].tolist(), census.pixels[order].tolist(), strict=True))
     named = set(listed.tolist())
-    others = sorted(pixels.keys() - named, key=lambda tone: (-pixels[tone], tone))[: MAX_CLASSES - len(named)]
+    others = sorted(pixels.keys() - named, key=lambda tone: (-pixels[tone], tone))[: MAX_MASK_CLASSES - len(named)]
     return {tone: pixels[tone] for tone in sorted((*others, *(pixels.keys() & named)))}
 
 

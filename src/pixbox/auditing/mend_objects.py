@@ -14,7 +14,7 @@ from pixbox.boxes.iou import pairwise_iou
 from pixbox.conversion.objects import to_picture
 from pixbox.data.annotation import annotation_scale, region_pixels, size_text
 from pixbox.errors import DataError
-from pixbox.labels import IGNORE, LabelMap
+from pixbox.labels import IGNORED_NAME, LabelMap
 from pixbox.sample import Shape, Shapes
 
 Box = tuple[float, float, float, float]
@@ -46,7 +46,7 @@ def mend_boxes(shapes: Shapes, size_hw: tuple[int, int], labels: LabelMap) -> tu
         if not _is_readable(mended, size_hw):
             changes.append(Change(where, "outline dropped", f"{text}: its pixels cannot be read", "its box"))
             mended = replace(mended, region=None)
-        kept.append(mended if index == IGNORE else replace(mended, label=labels.names[index]))
+        kept.append(mended if index == IGNORED_NAME else replace(mended, label=labels.names[index]))
     unique, copies = _without_copies(kept, labels)
     changes += [Change(copy.where or str(shapes.file), "copy of a box dropped", _text(copy)) for copy in copies]
     return unique, changes
@@ -121,7 +121,7 @@ def _without_copies(shapes: Sequence[Shape], labels: LabelMap) -> tuple[tuple[Sh
     copies: list[Shape] = []
     for number, shape in enumerate(shapes):
         index = labels.class_of(shape.label)
-        if index is None or index == IGNORE or shape.crowd:
+        if index is None or index == IGNORED_NAME or shape.crowd:
             kept.append(shape)
             continue
         others = of_class.setdefault(index, [])

@@ -20,7 +20,7 @@ from pixbox.config import DataConfig, DetectionConfig
 from pixbox.data.annotation import same_proportions, size_text, to_boxes
 from pixbox.data.findings import Finding, Findings
 from pixbox.errors import DataError
-from pixbox.labels import IGNORE, LabelMap
+from pixbox.labels import IGNORED_NAME, LabelMap
 from pixbox.sample import Record, Shape, Shapes
 from pixbox.tasks.detection import anchors_of
 
@@ -159,7 +159,7 @@ def _check_box(record: Record, shapes: Shapes, shape: Shape, image_hw: tuple[int
 
 def _check_duplicates(record: Record, shapes: Shapes, labels: LabelMap, findings: Findings) -> None:
     """Boxes of one class whose IoU is above 0.9; the later one is named."""
-    shown = [shape for shape in shapes.shapes if labels.class_of(shape.label) != IGNORE and not shape.crowd]
+    shown = [shape for shape in shapes.shapes if labels.class_of(shape.label) != IGNORED_NAME and not shape.crowd]
     shown = [shape for shape in shown[:_MOST_COMPARED] if all(map(math.isfinite, shape.box_xyxy))]
     if len(shown) < 2:
         return

@@ -30,7 +30,7 @@ from pixbox.data.formats import find_root
 from pixbox.data.images import PixelReading, read_mask
 from pixbox.data.splits import Splits, list_splits
 from pixbox.errors import DataError, RunError
-from pixbox.labels import IGNORE, LabelClass, LabelMap, RawMask
+from pixbox.labels import IGNORE, IGNORED_NAME, LabelClass, LabelMap, RawMask
 from pixbox.sample import Record, Shapes
 
 _ORIENTATION = 0x0112
@@ -223,7 +223,7 @@ def _category(record: Record, labels: LabelMap) -> str:
     index = labels.class_of(record.annotation) if isinstance(record.annotation, str) else None
     if index is None or not isinstance(record.annotation, str):
         raise DataError(f'class "{record.annotation}" is not in the label map')
-    return record.annotation if index == IGNORE else labels.names[index]
+    return record.annotation if index == IGNORED_NAME else labels.names[index]
 
 
 def _mended_pixels(
@@ -285,7 +285,7 @@ def _coarser(coarse: LabelMap, labels: LabelMap, *, by_name: bool) -> LabelMap:
     of_class: dict[int, list[int]] = {}
     for index, item in enumerate(labels.classes):
         owner = coarse.class_of(item.name) if by_name else _class_of_source(coarse, item)
-        of_class.setdefault(IGNORE if owner is None else owner, []).append(index)
+        of_class.setdefault(IGNORE if owner in (None, IGNORED_NAME) else owner, []).append(index)
     classes = tuple(
         LabelClass(name=name, values=tuple(of_class[owner]), colors=item.colors)
         for owner, (name, item) in enumerate(zip(coarse.names, coarse.classes, strict=True))

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from pixbox.data.mask_facts import MaskFacts
 from pixbox.errors import DataError
-from pixbox.labels import MAX_CLASSES, Color, RawMask
+from pixbox.labels import MAX_MASK_CLASSES, Color, RawMask
 
 Form = Literal["values", "colors"]
 Tones = NDArray[np.int64]
@@ -324,7 +324,7 @@ def _cluster(tones: Tones, solid: NDArray[np.int64], pixels: NDArray[np.int64], 
     near = distances <= SHIFT
     masses, pixels_near = near @ (solid * is_open), near @ pixels
     found: list[int] = []
-    while is_open.any() and len(found) <= MAX_CLASSES:
+    while is_open.any() and len(found) <= MAX_MASK_CLASSES:
         center = int(np.where(is_open, masses, -1).argmax())
         if masses[center] < LEAST_SOLID_PIXELS:
             break

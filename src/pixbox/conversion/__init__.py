@@ -15,7 +15,7 @@ from pixbox.data.annotation import read_classes
 from pixbox.data.findings import Finding, Findings
 from pixbox.data.images import image_size_hw
 from pixbox.errors import ConfigError, DataError
-from pixbox.labels import IGNORE, LabelMap
+from pixbox.labels import IGNORED_NAME, LabelMap
 from pixbox.sample import Record, Shape, Shapes
 
 Target = Literal["masks", "box-list", "coco", "yolo", "voc-boxes"]
@@ -178,7 +178,7 @@ def _unfit(shape: Shape, size_hw: tuple[int, int], labels: LabelMap, keep_diffic
         return ""
     if shape.crowd:
         return "is a crowd, for which the format has no mark"
-    if labels.class_of(shape.label) == IGNORE:
+    if labels.class_of(shape.label) == IGNORED_NAME:
         return "is ignored, for which the format has no mark"
     if shape.difficult and not keep_difficult:
         return "is difficult"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixbox.conversion.writing import Labelled, put_labels, put_picture, put_text
-from pixbox.labels import IGNORE, LabelClass, LabelMap
+from pixbox.labels import IGNORE, LabelClass, LabelMap, check_mask_classes
 from pixbox.sample import as_png
 
 REFUSED_NAMES = r"[;\\\x00-\x1f\x7f]"
@@ -23,6 +23,7 @@ class MaskWriter:
     def __init__(self, folder: Path, labels: LabelMap) -> None:
         self._folder = folder
         self._labels = labels
+        check_mask_classes(labels)
         self._palette = labels.palette
 
     def write(self, item: Labelled[NDArray[np.uint8]]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pixbox.data.annotation import annotation_scale, region_pixels, run_lengths
 from pixbox.data.findings import Findings
 from pixbox.errors import did_you_mean
-from pixbox.labels import IGNORE, LabelMap
+from pixbox.labels import IGNORE, IGNORED_NAME, LabelMap
 from pixbox.sample import Record, RunLengths, Shape, Shapes
 
 IGNORED = "ignore"
@@ -63,7 +63,7 @@ def known_objects(
             hint = did_you_mean(shape.label, labels.names) if index is None else ""
             left_out.add(code, shape.where or str(shapes.file), f"{fault}; the object is left out", hint, id=record.id)
         else:
-            kept.append(shape if index == IGNORE else replace(shape, label=labels.names[index or 0]))
+            kept.append(shape if index == IGNORED_NAME else replace(shape, label=labels.names[index or 0]))
     return tuple(kept)
 
 

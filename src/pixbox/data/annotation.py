@@ -73,9 +73,12 @@ def read_category(record: Record, labels: LabelMap) -> Category:
     """
     if not isinstance(record.annotation, str):
         raise DataError("has no class: its label is not the name of one", where=str(record.image), code="missing-mask",
-                        hint="Set `data.format: imagefolder`.")  # fmt: skip
+                        hint="Set `data.format` to `imagefolder` or `list`.")  # fmt: skip
     index = labels.class_of(record.annotation)
-    if index is None or index == IGNORED_NAME:
+    if index == IGNORED_NAME:
+        raise DataError(f'its class "{record.annotation}" is ignored', where=str(record.image),
+                        hint="Leave the picture out (`data.exclude`).", code="unknown-class")  # fmt: skip
+    if index is None:
         raise DataError(f'class "{record.annotation}" is not in the label map', where=str(record.image),
                         hint=did_you_mean(record.annotation, labels.names), code="unknown-class")  # fmt: skip
     return Category(index)

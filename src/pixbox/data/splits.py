@@ -12,7 +12,7 @@ from pixbox.config import Experiment, read_labels
 from pixbox.data.findings import Findings
 from pixbox.data.formats import default_labels, find_root, is_excluded, list_records, read_records
 from pixbox.errors import ConfigError, DataError, Fault, did_you_mean
-from pixbox.labels import LabelMap
+from pixbox.labels import LabelMap, check_mask_classes
 from pixbox.sample import Record
 
 SplitName = Literal["train", "val", "test"]
@@ -34,7 +34,7 @@ def read_splits(experiment: Experiment) -> Splits:
     """Read the lists or folders of all splits, leave out ``data.exclude``, and hold out ``data.val_fraction``.
 
     Which pictures are held out follows from their ids and ``training.seed`` alone; at least one is, and at
-    least one stays for training.
+    least one stays for training. Of each class of whole pictures, the same share is held out.
 
     Raises:
         DataError: the errors of all splits at once; an ``exclude`` pattern that matches nothing; no picture left.
@@ -65,7 +65,7 @@ def list_splits(experiment: Experiment) -> tuple[Splits, Findings]:
         if source is None:
             continue
         try:
-            listing = list_records(data, source, experiment.origin)
+            listing = list_records(data, source, experiment.origin, experiment.task)
         except DataError as error:
             findings.add_error(error)
             is_whole = False
@@ -94,7 +94,7 @@ def read_split(experiment: Experiment, split: SplitName) -> tuple[Record, ...]:
     if source is None:
         raise ConfigError(f"`data.{split}` is not set, so there is no {split} split", where="data",
                           hint=f"Name it: --set data.{split}=...")  # fmt: skip
-    records = read_records(data, source, experiment.origin)
+    records = read_records(data, source, experiment.origin, experiment.task)
     if not records:
         raise _nothing_left(split)
     if not is_divided:
@@ -107,17 +107,18 @@ def labels_of(experiment: Experiment) -> LabelMap:
     """The label map of the configuration, or the format's own.
 
     Raises:
-        ConfigError: there is neither, or the file of the labels cannot be read.
+        ConfigError: there is neither, the file of the labels cannot be read, or it has too many classes for masks.
         DataError: the data set's own file of labels cannot be read.
     """
     data = experiment.data
-    if isinstance(data.labels, str):
-        return read_labels(Path(data.labels))
     sources = [source for source in (data.train, data.val, data.test) if source is not None]
-    labels = data.labels or default_labels(data, experiment.task, sources, experiment.origin)
+    labels = read_labels(Path(data.labels)) if isinstance(data.labels, str) else data.labels
+    labels = labels or default_labels(data, experiment.task, sources, experiment.origin)
     if labels is None:
         raise ConfigError(f"data.labels: `format: {data.format}` has no label map of its own; write what the mask "
                           "values mean, for example:", hint=_EXAMPLE)  # fmt: skip
+    if experiment.task == "segmentation":
+        check_mask_classes(labels)
     return labels
 
 
@@ -149,9 +150,15 @@ def _hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[li
                         hint="Give more pictures, or `val: ...`, or leave both out.")  # fmt: skip
     count = min(max(1, round(len(records) * fraction)), len(records) - 1)
     # A draw of each name's own: where pictures come or go, nearly all others stay where they were.
-    drawn = sorted(
-        (blake2b(f"{seed}\0{record.id}".encode(errors="surrogateescape")).digest(), record.id) for record in records
-    )
-    held_out = {id_ for _, id_ in drawn[:count]}
+    draws = {record.id: blake2b(f"{seed}\0{record.id}".encode(errors="surrogateescape")).digest() for record in records}
+    of_class: dict[str, list[str]] = {}
+    for record in records:
+        of_class.setdefault(record.annotation if isinstance(record.annotation, str) else "", []).append(record.id)
+    # The place of a picture among those of its class, 0 to 1: where it is low, the picture is held out.
+    place: dict[str, float] = {}
+    for members in of_class.values():
+        for rank, id_ in enumerate(sorted(members, key=draws.__getitem__)):
+            place[id_] = (rank + 0.5) / len(members)
+    held_out = set(sorted(place, key=lambda id_: (place[id_], draws[id_]))[:count])
     train = [record for record in records if record.id not in held_out]
     return train, [record for record in records if record.id in held_out]

@@ -140,3 +140,31 @@ def test_camvid_lists_hold_367_and_101_pairs():
     assert train[0].id == "train/0001TP_006690"
     assert len({record.id for record in train + val}) == 468
     assert all(isinstance(record.annotation, Path) and record.annotation.is_file() for record in train + val)
+
+
+# Classes of whole pictures.
+
+
+def test_a_label_may_be_the_name_of_the_pictures_class(root, write_text):
+    write_text("train.txt", "# two", "a/10.jpg;golden retriever", "a/9.jpg ; tench, Tinca tinca", "b/x y.png\tclass 10")
+    records = strictly(list_file.read_categories)(root, "train.txt")
+    assert [(record.id, record.annotation) for record in records] == [
+        ("a/10", "golden retriever"), ("a/9", "tench, Tinca tinca"), ("b/x y", "class 10"),
+    ]  # fmt: skip
+
+
+def test_class_names_of_all_lists_come_in_natural_order(root, write_text):
+    write_text("train.txt", "a/10.jpg 10", "a/9.jpg 9")
+    write_text("val.txt", "b/x y.png;2", "nowhere.png;9")
+    assert list_file.class_names(root, ["train", "val"]) == ["2", "9", "10"]
+
+
+def test_what_is_wrong_with_a_list_of_classes_is_told_as_in_any_list(root, write_text):
+    write_text("train.txt", "a/10.jpg", "a/11.jpg;cat", "a/9.jpg;cat", "a/9.jpg;dog", "../out.jpg;cat")
+    with pytest.raises(DataError) as error:
+        strictly(list_file.read_categories)(root, "train.txt")
+    # Lines that cannot be read come before files that are not there.
+    assert [fault.where.rpartition(":")[2] for fault in error.value.faults] == ["1", "5", "2", "4"]
+    assert {fault.code for fault in error.value.faults} == {
+        "bad-line", "outside-root", "missing-file", "duplicate-line",
+    }  # fmt: skip

@@ -32,7 +32,7 @@ from pixbox.data.formats import (
     yolo,
 )
 from pixbox.errors import ConfigError, DataError
-from pixbox.labels import LabelClass, LabelMap
+from pixbox.labels import MAX_CLASSES, LabelClass, LabelMap
 from pixbox.sample import Record
 
 Source = str | FolderPair | AnnotatedFolder
@@ -88,13 +88,14 @@ class Listing:
     ids: frozenset[str]
 
 
-def list_records(data: DataConfig, source: Source, origin: str = "") -> Listing:
+def list_records(data: DataConfig, source: Source, origin: str = "", task: Task = "segmentation") -> Listing:
     """The pictures of one split with their annotations; what is wrong with single pictures is a finding.
 
     Args:
         data: ``format``, ``root`` and ``exclude`` count.
         source: ``data.train``, ``data.val`` or ``data.test``.
         origin: where the data come from; part of the error if the root is missing.
+        task: what a line of ``format: list`` names beside the picture: a mask, or for classification a class.
 
     Raises:
         DataError: a missing root, folder or list.
@@ -102,19 +103,22 @@ def list_records(data: DataConfig, source: Source, origin: str = "") -> Listing:
     """
     root = find_root(data, origin)
     findings = Findings(partial(is_excluded, patterns=data.exclude), root)
-    records = _read(data.format, root, source, findings)
+    if data.format == "list" and task == "classification" and isinstance(source, str):
+        records = list_file.read_categories(root, source, findings)
+    else:
+        records = _read(data.format, root, source, findings)
     ids = frozenset(record.id for record in records) | findings.ids
     return Listing([record for record in records if not is_excluded(record.id, data.exclude)], findings, ids)
 
 
-def read_records(data: DataConfig, source: Source, origin: str = "") -> list[Record]:
+def read_records(data: DataConfig, source: Source, origin: str = "", task: Task = "segmentation") -> list[Record]:
     """As ``list_records``, but errors found in listing the pictures are raised.
 
     Raises:
         DataError: also up to ten errors at once: files that are not there, pictures without a mask, ...
         ConfigError: folders are given for a format that knows its own.
     """
-    listing = list_records(data, source, origin)
+    listing = list_records(data, source, origin, task)
     listing.findings.raise_errors()
     return listing.records
 
@@ -158,6 +162,10 @@ def default_labels(data: DataConfig, task: Task, sources: Sequence[Source], orig
     """
     if data.format == "ccp":
         return ccp.labels(find_root(data, origin))
+    if data.format == "list" and task == "classification":
+        lists = [source for source in sources if isinstance(source, str)]
+        names = list_file.class_names(find_root(data, origin), lists)
+        return labels_of_names(names, task) if names else None
     if data.format not in _ANNOTATED:
         return _LABELS.get(data.format)
     names = _ANNOTATED[data.format].class_names(
@@ -167,7 +175,14 @@ def default_labels(data: DataConfig, task: Task, sources: Sequence[Source], orig
 
 
 def labels_of_names(names: Sequence[str], task: Task) -> LabelMap:
-    """A label map of class names; for segmentation with the background first, unless a name is that already."""
+    """A label map of class names; for segmentation with the background first, unless a name is that already.
+
+    Raises:
+        DataError: there are more names than a label map can have.
+    """
+    if len(names) > MAX_CLASSES:
+        raise DataError(f"{len(names):,} class names; there can be {MAX_CLASSES:,}", where="data",
+                        hint=f"The first are {', '.join(names[:3])}: are these classes?")  # fmt: skip
     ignored = tuple(name for name in names if name.lower().strip("_") == "ignore")
     kept = [name for name in names if name not in ignored]
     if task == "segmentation":

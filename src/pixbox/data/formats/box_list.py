@@ -12,9 +12,17 @@ from pathlib import Path
 
 from pixbox.config import AnnotatedFolder
 from pixbox.data.findings import Findings
-from pixbox.data.formats.pairing import Line, below, find_folders, find_list, listed_files, read_list, read_names
+from pixbox.data.formats.pairing import (
+    Line,
+    below,
+    find_folders,
+    find_list,
+    listed_files,
+    numbers_as_names,
+    read_list,
+    read_names,
+)
 from pixbox.errors import ConfigError, DataError
-from pixbox.labels import MAX_CLASSES
 from pixbox.sample import Record, Shape, Shapes
 
 _NAMES = "classes.txt"
@@ -69,9 +77,7 @@ def class_names(root: Path, sources: Sequence[str | AnnotatedFolder]) -> list[st
             numbers |= {int(shape.label) for shape in _shapes(line, names)}
         except DataError:
             continue
-    largest = max(numbers, default=0)
-    # A stray number, as large as it likes, must not make a list of as many names.
-    return [str(number) for number in (range(1, largest + 1) if largest <= MAX_CLASSES else sorted(numbers))]
+    return numbers_as_names(numbers, 1)
 
 
 def _find(root: Path, source: str | AnnotatedFolder) -> _List:

@@ -1,12 +1,12 @@
-"""``format: list``: a text file with one ``image;label`` pair a line, paths relative to the data root."""
+"""``format: list``: a text file with one ``image;label`` pair a line: a mask, or the class of the whole picture."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pixbox.data.findings import Findings
-from pixbox.data.formats.pairing import Line, below, find_list, listed_pairs, read_list
+from pixbox.data.formats.pairing import Line, below, find_list, listed_files, listed_pairs, natural, read_list
 from pixbox.errors import DataError
 from pixbox.sample import Record
 
@@ -22,22 +22,51 @@ def read_records(root: Path, source: str, findings: Findings) -> list[Record]:
     Raises:
         DataError: no such list.
     """
-    return listed_pairs(root, _entries(root, read_list(find_list(root, source, ".")), findings), findings)
+
+    def entries() -> Iterator[tuple[Line, Path, Path]]:
+        for line, image, label in _pairs(root, source, findings):
+            try:
+                yield line, image, below(root, label, line.where)
+            except DataError as error:
+                findings.add_error(error)
+
+    return listed_pairs(root, entries(), findings)
 
 
-def _entries(root: Path, lines: list[Line], findings: Findings) -> Iterator[tuple[Line, Path, Path]]:
-    for line in lines:
+def read_categories(root: Path, source: str, findings: Findings) -> list[Record]:
+    """As ``read_records``, but the label is the name of the picture's class.
+
+    Raises:
+        DataError: no such list.
+    """
+    pairs = list(_pairs(root, source, findings))
+    names = {line.where: name for line, _, name in pairs}
+    listed = listed_files(root, ((line, (image,)) for line, image, _ in pairs), findings)
+    return [Record(key, image, names[line.where]) for key, line, (image,) in listed]
+
+
+def class_names(root: Path, sources: Sequence[str]) -> list[str]:
+    """The class names of the lists, in natural order.
+
+    Raises:
+        DataError: no such list.
+    """
+    names = {name for source in sources for _, _, name in _pairs(root, source, Findings())}
+    return sorted(names, key=natural)
+
+
+def _pairs(root: Path, source: str, findings: Findings) -> Iterator[tuple[Line, Path, str]]:
+    """Line, picture and label of each entry of a list."""
+    for line in read_list(find_list(root, source, ".")):
         fields = _fields(line.text)
         if len(fields) != 2:
             found = "a picture without a label" if len(fields) == 1 else f"{len(fields)} entries"
             findings.add("bad-line", line.where, f'{found} in "{line.text}"', _FORM)
             continue
         try:
-            image, mask = (below(root, field, line.where) for field in fields)
+            yield line, below(root, fields[0], line.where), fields[1]
         except DataError as error:
             findings.add_error(error)
-        else:
-            yield line, image, mask
 
 
 def _fields(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from pixbox.errors import DataError
 from pixbox.sample import Record
 
 _SHOWN_NAMES = 5
+_MOST_NUMBERED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +282,15 @@ def same_names(
     if only is None:
         for name in sorted(files.keys() - pictures.keys(), key=natural):
             findings.add("unmatched-mask", str(truths / files[name][0]), "no picture of this name", "It is left aside.")
+
+
+def numbers_as_names(numbers: Collection[int], first: int) -> list[str]:
+    """The names of classes that files only number: every number from ``first`` to the largest, also without objects.
+
+    A stray number, as large as it likes, does not make a list of as many names: then those that occur are taken.
+    """
+    largest = max(numbers, default=first - 1)
+    return [str(number) for number in (range(first, largest + 1) if largest <= _MOST_NUMBERED else sorted(numbers))]
 
 
 def split_folders(name: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from pixbox.data.formats.pairing import (
     find_folders,
     find_list,
     listed_files,
+    numbers_as_names,
     read_lines,
     read_list,
     read_names,
@@ -31,7 +32,6 @@ from pixbox.data.formats.pairing import (
 from pixbox.data.images import image_size_hw
 from pixbox.documents import Document, read_document
 from pixbox.errors import ConfigError, DataError
-from pixbox.labels import MAX_CLASSES
 from pixbox.sample import Record, Shape, Shapes
 
 _ASIDE = frozenset({
@@ -103,10 +103,7 @@ def class_names(root: Path, sources: Sequence[str | AnnotatedFolder]) -> list[st
         if not known:
             files = (file for _, _, file in _pictures(root, place, Findings()) if file is not None)
             numbers |= {number for file in files for number in _numbers(file)}
-    largest = max(numbers, default=-1)
-    # A stray number, as large as it likes, must not make a list of as many names.
-    used = range(largest + 1) if largest < MAX_CLASSES else sorted(numbers)
-    return [*names, *(str(number) for number in used if str(number) not in names)]
+    return [*names, *(name for name in numbers_as_names(numbers, 0) if name not in names)]
 
 
 def _places(root: Path, source: str | AnnotatedFolder) -> list[_Place]:
