@@ -18,6 +18,7 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from networks.reference import alive, outspoken
 from pixbox.boxes import grid, match_anchors, octave_anchors, select_detections, torchvision_anchors
 from pixbox.errors import ModelError
 from pixbox.losses import Assignment, DetectionLoss
@@ -211,35 +212,6 @@ def test_weights_of_an_encoder_fill_the_encoder(tmp_path: Path) -> None:
 SIZE_HW = (256, 320)
 BUILDERS = {"v1": retinanet_resnet50_fpn, "v2": retinanet_resnet50_fpn_v2}
 OPTIONS = {"v1": {"norm": "none", "extra_from": "p5"}, "v2": {"norm": "group", "extra_from": "c5"}}
-
-
-def alive(model: TorchvisionRetinaNet) -> TorchvisionRetinaNet:
-    """With the statistics of its activations and weights that differ, so that a wrong one shows."""
-    source = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None
-            if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
-                module.weight.uniform_(0.5, 1.5, generator=source)
-                module.bias.uniform_(-0.2, 0.2, generator=source)
-        model.train()
-        model.backbone(torch.randn(2, 3, 128, 160, generator=source))
-    return outspoken(model.eval(), source)
-
-
-@torch.no_grad()
-def outspoken(model: TorchvisionRetinaNet, source: torch.Generator) -> TorchvisionRetinaNet:
-    """With answers that differ from anchor to anchor."""
-    for module in model.head.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, generator=source)
-    answers = model.head(list(model.backbone(torch.randn(1, 3, 128, 160, generator=source)).values()))
-    # Sure answers would be rounded to equal scores.
-    model.head.classification_head.cls_logits.weight *= 0.7 / answers["cls_logits"].abs().max()
-    model.head.classification_head.cls_logits.bias.uniform_(-4, -2, generator=source)
-    model.head.regression_head.bbox_reg.weight *= 0.1 / answers["bbox_regression"].abs().max()
-    return model
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
