@@ -12,13 +12,23 @@ import torch
 import yaml
 from PIL import Image
 
+from pixbox.augment import FILL
 from pixbox.config import Experiment, read_experiment
 from pixbox.data.cache import open_cache
-from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet, training_loader, whole_loader, worker_count
+from pixbox.data.dataset import (
+    SampleReader,
+    TrainingSet,
+    WholeSet,
+    as_batch,
+    training_loader,
+    whole_loader,
+    worker_count,
+)
 from pixbox.data.sampler import EpochIndex, StepSampler
 from pixbox.data.splits import labels_of, read_splits
 from pixbox.errors import DataError
-from pixbox.sample import Mask, Record, WholeImage
+from pixbox.labels import IGNORE
+from pixbox.sample import Boxes, BoxTargets, Category, Mask, Record, Sample, WholeImage
 from tiny import SIZE_HW, draw_scene, experiment, write_scenes
 
 VARIED = {
@@ -117,7 +127,7 @@ def test_a_sample_is_a_window_of_the_asked_size_with_void_where_there_is_no_pict
         assert (target[outside] == 255).all()
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch", "short_side"])
 def test_validation_pictures_are_not_augmented(configured: Any, fit: str) -> None:
     calm, varied = (
         configured(data__augment=augment, data__fit=fit, data__val=None, data__val_fraction=0.5)
@@ -197,6 +207,58 @@ def test_a_training_set_says_what_it_does(configured: Any) -> None:
     told = repr(TrainingSet(read_splits(varied).train, reader_of(varied), varied.data, seed=0))
     for part in ("8 pictures", "32 x 48", "crop", "rotate=20", "hue=0.05"):
         assert part in told
+
+
+def test_a_training_set_by_the_shorter_side_says_so(configured: Any) -> None:
+    parts = configured(data__fit="short_side", data__augment={"crop_area": [0.25, 1], "crop_ratio": [0.5, 2]})
+    dataset = TrainingSet(read_splits(parts).train, reader_of(parts), parts.data, seed=0)
+    assert "8 pictures, shorter side 32, longer side at most 48" in repr(dataset)
+    assert (dataset.geometry.crop_area, dataset.geometry.crop_ratio) == ((0.25, 1.0), (0.5, 2.0))
+
+
+def test_samples_of_one_size_are_stacked_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    samples = [Sample(str(i), pixels(rng, (4, 6, 3)), Mask(pixels(rng, (4, 6)))) for i in range(3)]
+    batch = as_batch(samples)
+    for row, sample in enumerate(samples):
+        np.testing.assert_array_equal(batch.images[row].permute(1, 2, 0), sample.image)
+        assert isinstance(sample.target, Mask)
+        np.testing.assert_array_equal(batch.targets[row], sample.target.classes)
+    # Channels last, as convolutions like them.
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_samples_of_different_sizes_are_padded_right_and_below() -> None:
+    rng = np.random.default_rng(0)
+    sizes_hw = [(2, 5), (4, 3), (1, 1)]
+    images = [pixels(rng, (*size_hw, 3)) for size_hw in sizes_hw]
+    masks = [pixels(rng, size_hw) for size_hw in sizes_hw]
+    batch = as_batch([Sample("", image, Mask(mask)) for image, mask in zip(images, masks, strict=True)])
+    assert batch.images.shape == (3, 3, 4, 5)
+    for row, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        rest = (0, 4 - mask.shape[0]), (0, 5 - mask.shape[1])
+        np.testing.assert_array_equal(batch.targets[row], np.pad(mask, rest, constant_values=IGNORE))
+        for channel, fill in enumerate(FILL):
+            expected = np.pad(image[:, :, channel], rest, constant_values=fill)
+            np.testing.assert_array_equal(batch.images[row, channel], expected)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_padding_leaves_boxes_and_categories_as_they_are() -> None:
+    images = [np.zeros((4, 6, 3), np.uint8), np.zeros((8, 2, 3), np.uint8)]
+    corners = np.array([[[1, 0, 5, 3]], [[0, 2, 2, 8]]], dtype=np.float32)
+    boxes = [Boxes(xyxy, np.array([0]), *np.zeros((2, 1), dtype=bool)) for xyxy in corners]
+    batch = as_batch([Sample("", image, target) for image, target in zip(images, boxes, strict=True)])
+    assert isinstance(batch.targets, BoxTargets)
+    assert batch.images.shape == (2, 3, 8, 6)
+    np.testing.assert_array_equal(batch.targets.boxes_xyxy, corners)
+    named = as_batch([Sample("", image, Category(index)) for index, image in enumerate(images, start=4)])
+    assert isinstance(named.targets, torch.Tensor)
+    assert named.targets.tolist() == [4, 5]
+
+
+def pixels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.integers(0, 200, shape, dtype=np.uint8)
 
 
 def test_a_sample_is_a_pure_function_of_seed_epoch_and_index(configured: Any) -> None:
