@@ -116,7 +116,7 @@ Predicted = tuple[int, WholeImage, Any]
 
 
 def _predict(predictor: Predictor, item: WholeImage) -> Any:
-    return predictor.task.decode(predictor.answer(item.image, item.placement), item.placement)
+    return predictor.label(item.image, item.placement)
 
 
 def _check_labels(records: Sequence[Record], labels: LabelMap, experiment: Experiment) -> Findings:
@@ -201,10 +201,9 @@ def _write_report(
             folder,
         )
     else:
-        confusion = scores.confusion.matrix.cpu().numpy()
         named = [_named_example(item, prediction) for _, item, prediction in predicted]
         write_classification_report(
-            ClassificationReport(**common, metrics=metrics, confusion=confusion, examples=named), folder
+            ClassificationReport(**common, metrics=metrics, confusion=scores.pictures, examples=named), folder
         )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from pixbox.metrics.confusion import ConfusionMatrix
 
 _TOP = 5
 
@@ -39,13 +38,15 @@ class ClassificationScores:
     """Counts over any number of pictures; those of several processes add up.
 
     Attributes:
-        confusion: its ``matrix`` counts pictures; row: true class, column: predicted class.
-        in_top5: () int64 on the CPU, pictures whose class is among the five highest.
+        num_classes: N.
+        pictures: (true class, predicted class) -> how many; a matrix of tens of thousands of classes fits nowhere.
+        in_top5: pictures whose class is among the five highest.
     """
 
     def __init__(self, num_classes: int) -> None:
-        self.confusion = ConfusionMatrix(num_classes)
-        self.in_top5 = torch.zeros((), dtype=torch.int64)
+        self.num_classes = num_classes
+        self.pictures: Counter[tuple[int, int]] = Counter()
+        self.in_top5 = 0
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Count pictures. Both lie on one device.
@@ -56,7 +57,7 @@ class ClassificationScores:
         Raises:
             ValueError: the shapes do not agree, or a class is not in 0..N-1.
         """
-        count = self.confusion.num_classes
+        count = self.num_classes
         if logits.shape != (len(targets), count) or targets.ndim != 1:
             raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} for {count} classes")
         outside = targets[(targets < 0) | (targets >= count)]
@@ -68,27 +69,32 @@ class ClassificationScores:
         goes_first = torch.arange(count, device=logits.device) < targets[:, None]
         # By comparison: `topk` breaks ties in no stated order.
         rank = ((logits > own) | ((logits == own) & goes_first)).sum(dim=1)
-        self.in_top5 += (rank < _TOP).sum().cpu()
-        # Not `confusion.update`: its targets are bytes, and pictures may have a thousand classes.
-        index = targets * count + logits.max(dim=1).indices
-        self.confusion.matrix += torch.bincount(index, minlength=count * count).view(count, count).cpu()
+        self.in_top5 += int((rank < _TOP).sum())
+        self.pictures.update(zip(targets.tolist(), logits.max(dim=1).indices.tolist(), strict=True))
 
     def merge(self, other: ClassificationScores) -> None:
         """Add the counts of another part of the data set, of as many classes."""
-        self.confusion.merge(other.confusion)
+        self.pictures += other.pictures
         self.in_top5 += other.in_top5
 
     def reset(self) -> None:
-        self.confusion.reset()
-        self.in_top5.zero_()
+        self.pictures.clear()
+        self.in_top5 = 0
 
     def compute(self, names: Sequence[str]) -> ClassificationMetrics:
         """Scores by class name (``names`` in the order of the indices)."""
-        # A picture is one pixel here.
-        counted = self.confusion.compute(names)
+        true, found = [0] * self.num_classes, [0] * self.num_classes
+        for (truth, predicted), number in self.pictures.items():
+            true[truth] += number
+            found[truth] += number if truth == predicted else 0
+        images = sum(true)
         return ClassificationMetrics(
-            accuracy=counted.pixel_accuracy,
-            top5_accuracy=int(self.in_top5) / counted.pixels if counted.pixels else None,
-            class_accuracy=counted.class_accuracy,
-            images=counted.pixels,
+            accuracy=_share(sum(found), images),
+            top5_accuracy=_share(self.in_top5, images),
+            class_accuracy={name: _share(*counts) for name, *counts in zip(names, found, true, strict=True)},
+            images=images,
         )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

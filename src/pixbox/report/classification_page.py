@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +17,7 @@ from pixbox.labels import LabelMap
 from pixbox.report.html import percent, photo_uri, swatch, write_page
 from pixbox.report.sections import (
     ClassRow,
+    Confusion,
     class_table,
     confusion_matrix,
     count,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 # Pictures are shown about 250 px wide; twice that is sharp on dense screens.
 _LONGEST_SIDE = 480
 _JPEG_QUALITY = 85
+# In a longer table nobody looks for a name: it begins with what is to be looked at.
+_LOOKED_THROUGH = 100
+_MOST_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,9 @@ class ClassificationReport:
         title: heading, the name of the experiment.
         split: which part of the data was scored.
         experiment: what was trained.
-        labels: the classes, in the order of ``confusion``.
+        labels: the classes, in the order of their indices.
         metrics: of the whole split.
-        confusion: (N, N) int64 pictures; row: true class, column: predicted class.
+        confusion: (true class, predicted class) -> pictures.
         history: the rows of metrics.csv, oldest first; may be empty.
         examples: shown in this order; may be empty.
         facts: what else is known of the model and the run, name -> value.
@@ -77,7 +82,7 @@ class ClassificationReport:
     experiment: Experiment
     labels: LabelMap
     metrics: ClassificationMetrics
-    confusion: NDArray[np.int64]
+    confusion: Confusion
     history: Sequence[Mapping[str, float | None]]
     examples: Sequence[ClassificationExample]
     facts: Mapping[str, str]
@@ -116,20 +121,25 @@ def _header(report: ClassificationReport) -> str:
 
 def _classes(report: ClassificationReport) -> str:
     names, colors = report.labels.names, report.labels.colors
-    true, called = report.confusion.sum(axis=1).tolist(), report.confusion.sum(axis=0).tolist()
-    rows = [
-        ClassRow(
-            swatch(colors[index]),
-            name,
-            report.metrics.class_accuracy[name],
-            (count(true[index]), count(called[index])),
-        )
-        for index, name in enumerate(names)
-    ]
+    true, called = Counter[int](), Counter[int]()
+    for (truth, predicted), number in report.confusion.items():
+        true[truth] += number
+        called[predicted] += number
+    accuracy = [report.metrics.class_accuracy[name] for name in names]
+    order = list(range(len(names)))
     note = (
         "Accuracy: the share of the class's pictures that were called so. Pictures: how many are of the class. "
         "Called so: how many were, rightly or wrongly."
     )
+    if len(names) > _LOOKED_THROUGH:
+        order = sorted(order, key=lambda index: (accuracy[index] is None, accuracy[index] or 0.0))[:_MOST_ROWS]
+        note += " The weakest classes come first."
+        if len(names) > _MOST_ROWS:
+            note += f" Of {len(names):,} classes, {_MOST_ROWS:,} are shown; metrics.json has all."
+    rows = [
+        ClassRow(swatch(colors[index]), names[index], accuracy[index], (count(true[index]), count(called[index])))
+        for index in order
+    ]
     below = largest_confusions(report.labels, report.confusion)
     return class_table(note, ("Accuracy", "Pictures", "Called so"), rows, below)
 

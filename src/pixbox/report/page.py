@@ -31,6 +31,7 @@ from pixbox.report.sections import (
     class_table,
     confusion_matrix,
     count,
+    counted,
     header,
     in_words,
     largest_confusions,
@@ -97,9 +98,10 @@ def write_report(report: SegmentationReport, folder: Path) -> Path:
     Raises:
         OSError: the folder cannot be written.
     """
+    matrix = confusion_matrix(report.labels, counted(report.confusion), "pixels")
     sections = [
         _header(report),
-        f'<div class="pair">{_classes(report)}{confusion_matrix(report.labels, report.confusion, "pixels")}</div>',
+        f'<div class="pair">{_classes(report)}{matrix}</div>',
         training_curves(report.experiment, report.history),
         _examples(report),
         settings(report.experiment, report.facts),
@@ -139,7 +141,7 @@ def _classes(report: SegmentationReport) -> str:
         "IoU: of all pixels that either truth or prediction gives to a class, the share on which both agree. "
         "Accuracy: the share of its true pixels that were found. Area: its share of the true pixels."
     )
-    below = largest_confusions(report.labels, report.confusion)
+    below = largest_confusions(report.labels, counted(report.confusion))
     return class_table(note, ("IoU", "Accuracy", "Area"), rows, below)
 
 

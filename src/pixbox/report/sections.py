@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +18,8 @@ from pixbox.report.html import class_attribute, definitions, measure, percent, t
 
 # More classes than this: the cells of the confusion matrix are too small for numbers.
 _READABLE_CLASSES = 12
+# More than this: the matrix is not looked through any more, and 254 classes would be 60,000 cells.
+_MOST_CLASSES = 100
 _MOST_CONFUSIONS = 5
 _SCORES = {
     "segmentation": {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"},
@@ -93,25 +96,56 @@ def _class_row(row: ClassRow) -> str:
     return f'<tr>{name}<td class="score">{measure(row.score, percent(row.score))}</td>{others}</tr>'
 
 
-def confusion_matrix(labels: LabelMap, confusion: NDArray[np.int64], unit: str) -> str:
-    """(N, N) counts of a unit ("pixels"), row: true class, column: predicted class, as a table of shares."""
-    names = [escape(name) for name in labels.names]
-    large = len(names) <= _READABLE_CLASSES
-    head = "".join(f'<th scope="col" title="{name}"><span>{name}</span></th>' for name in names)
+Confusion = Mapping[tuple[int, int], int]
+"""(true class, predicted class) -> how many; pairs that do not occur may be left out."""
+
+
+def counted(confusion: NDArray[np.int64]) -> Confusion:
+    """The same of an (N, N) matrix; row: true class, column: predicted class."""
+    return {
+        (truth, predicted): int(confusion[truth, predicted]) for truth, predicted in np.argwhere(confusion).tolist()
+    }
+
+
+def confusion_matrix(labels: LabelMap, confusion: Confusion, unit: str) -> str:
+    """Counts of a unit ("pixels") as a table of shares; of many classes, those that are confused most."""
+    shown = _most_confused(len(labels), confusion)
+    is_part = len(shown) < len(labels)
+    columns = [escape(labels.names[index]) for index in shown] + ["all other classes"] * is_part
+    place = {index: number for number, index in enumerate(shown)}
+    table = np.zeros((len(shown), len(columns)), dtype=np.int64)
+    for (truth, predicted), amount in confusion.items():
+        if truth in place:
+            table[place[truth], place.get(predicted, -1)] += amount
+    large = len(shown) <= _READABLE_CLASSES
+    head = "".join(f'<th scope="col" title="{name}"><span>{name}</span></th>' for name in columns)
     rows = []
-    for truth, counts in enumerate(confusion):
+    for truth, counts in enumerate(table):
         total = int(counts.sum())
         cells = "".join(
-            _cell(names[truth], names[predicted], int(cell), total, unit, hit=truth == predicted, numbered=large)
+            _cell(columns[truth], columns[predicted], int(cell), total, unit, hit=truth == predicted, numbered=large)
             for predicted, cell in enumerate(counts)
         )
-        rows.append(f'<tr><th scope="row" title="{names[truth]}">{names[truth]}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row" title="{columns[truth]}">{columns[truth]}</th>{cells}</tr>')
+    part = f" Of {len(labels):,} classes, the {len(shown)} that are confused most are shown." if is_part else ""
     return (
         '<section class="card"><h2>Confusions</h2><p class="note">Each row is a true class, each column what was '
         f"predicted; a row adds up to 100%. Green is right, red is wrong, hatched has no true {unit.removesuffix('s')}."
-        f'</p><div class="scroll taller"><table class="matrix {"large" if large else "small"}"><thead><tr>'
+        f'{part}</p><div class="scroll taller"><table class="matrix {"large" if large else "small"}"><thead><tr>'
         f"<th>true \\ predicted</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
+
+
+def _most_confused(num_classes: int, confusion: Confusion) -> list[int]:
+    """The classes to show, in their order: all, or those that are in the most wrong predictions, as truth or answer."""
+    if num_classes <= _MOST_CLASSES:
+        return list(range(num_classes))
+    wrong = [0] * num_classes
+    for (truth, predicted), amount in confusion.items():
+        if truth != predicted:
+            wrong[truth] += amount
+            wrong[predicted] += amount
+    return sorted(sorted(range(num_classes), key=lambda index: -wrong[index])[:_MOST_CLASSES])
 
 
 def _cell(truth: str, predicted: str, amount: int, total: int, unit: str, *, hit: bool, numbered: bool) -> str:
@@ -135,20 +169,18 @@ def _short(share: float) -> str:
     return f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
 
 
-def largest_confusions(labels: LabelMap, confusion: NDArray[np.int64]) -> str:
+def largest_confusions(labels: LabelMap, confusion: Confusion) -> str:
     """The largest wrong cells of a confusion matrix, by the share of the true class that they take."""
-    totals = confusion.sum(axis=1, keepdims=True)
-    shares = confusion / np.maximum(totals, 1)
-    np.fill_diagonal(shares, 0)
+    totals = Counter[int]()
+    for (truth, _), amount in confusion.items():
+        totals[truth] += amount
+    wrong = [(amount / totals[pair[0]], pair) for pair, amount in confusion.items() if pair[0] != pair[1] and amount]
     items = []
-    for flat in np.argsort(-shares, axis=None, kind="stable")[:_MOST_CONFUSIONS]:
-        truth, predicted = divmod(int(flat), len(labels))
-        if shares[truth, predicted] > 0:
-            names = escape(labels.names[truth]), escape(labels.names[predicted])
-            items.append(
-                f"<li><span><b>{names[0]}</b> taken for <b>{names[1]}</b></span>"
-                f"<span>{shares[truth, predicted]:.1%} of it</span></li>"
-            )
+    for share, (truth, predicted) in sorted(wrong, key=lambda item: (-item[0], item[1]))[:_MOST_CONFUSIONS]:
+        names = escape(labels.names[truth]), escape(labels.names[predicted])
+        items.append(
+            f"<li><span><b>{names[0]}</b> taken for <b>{names[1]}</b></span><span>{share:.1%} of it</span></li>"
+        )
     return f'<h3>Largest confusions</h3><ol class="confusions">{"".join(items)}</ol>' if items else ""
 
 

@@ -15,7 +15,13 @@ from pixbox.metrics import ClassificationMetrics, ClassificationScores, Confusio
 from pixbox.networks.build import build_classifier
 from pixbox.networks.classifier import ClassificationNetwork
 from pixbox.sample import Batch, Category, Placement, Target
+from pixbox.tasks.mixing import Mixing
 from pixbox.tasks.task import Task
+
+MOST_CURVES = 100
+"""Classes that have a curve each in the training log."""
+
+UNMIXED = Mixing()
 
 
 class ClassificationTask(Task):
@@ -23,11 +29,14 @@ class ClassificationTask(Task):
 
     network: ClassificationNetwork
 
-    def __init__(self, network: ClassificationNetwork, labels: LabelMap, label_smoothing: float) -> None:
+    def __init__(
+        self, network: ClassificationNetwork, labels: LabelMap, label_smoothing: float, mixing: Mixing = UNMIXED
+    ) -> None:
         super().__init__()
         self.network = network
         self.labels = labels
         self.label_smoothing = label_smoothing
+        self.mixing = mixing
 
     def loss_weights(self, batch: Batch) -> Tensor:
         return torch.tensor([float(len(batch))], device=batch.images.device)
@@ -35,18 +44,30 @@ class ClassificationTask(Task):
     def loss_sums(self, batch: Batch, seen: ConfusionMatrix | None) -> Tensor:
         targets = batch.targets
         assert isinstance(targets, Tensor)
-        logits = self.network(batch.images)
+        images, share = self.mixing(batch.images)
+        others = targets.roll(1)
+        logits = self.network(images)
         if seen is not None:
-            count = len(self.labels)
-            pairs = targets * count + logits.detach().argmax(dim=1)
-            seen.matrix += torch.bincount(pairs, minlength=count * count).view(count, count).cpu()
-        return self._sum(logits, targets)
+            # A mixed picture is one of the class that most of it is of.
+            found = logits.detach().argmax(dim=1) == (targets if share >= 0.5 else others)
+            seen.matrix[1] += torch.bincount(found.long(), minlength=2).cpu()
+        if share == 1:
+            return self._sum(logits, targets)
+        # The loss is linear in the truth: this is that of the mixed truth, without a row of N shares a picture.
+        return share * self._sum(logits, targets) + (1 - share) * self._sum(logits, others)
 
     def total(self, sums: Tensor, weights: Tensor) -> Tensor:
         return (sums / weights.clamp(min=1)).sum()
 
+    def training_confusion(self) -> ConfusionMatrix:
+        """Pictures that were not found (column 0) and found (column 1), in row 1.
+
+        The log wants no more, and counting every pair of a thousand classes would take longer than a small network.
+        """
+        return ConfusionMatrix(2)
+
     def training_figures(self, seen: ConfusionMatrix) -> dict[str, float | None]:
-        return {"accuracy": seen.compute(self.labels.names).pixel_accuracy}
+        return {"accuracy": seen.compute(("not found", "found")).pixel_accuracy}
 
     def answer(self, image: NDArray[np.uint8], placement: Placement) -> Tensor:
         logits: Tensor = self.network(self._as_input(image))
@@ -73,6 +94,9 @@ class ClassificationTask(Task):
         return scores.compute(self.labels.names)
 
     def class_figures(self, metrics: ClassificationMetrics) -> dict[str, float | None]:
+        """Of more than ``MOST_CURVES`` classes nothing: nobody looks through so many charts; `evaluate` tells all."""
+        if len(metrics.class_accuracy) > MOST_CURVES:
+            return {}
         return {f"accuracy/{name}": value for name, value in metrics.class_accuracy.items()}
 
     def _sum(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -90,7 +114,8 @@ def build_classification(experiment: Experiment, labels: LabelMap) -> Classifica
         ConfigError: an option of it is unknown or wrong.
     """
     network = build_classifier(experiment.model, len(labels))
-    return ClassificationTask(network, labels, experiment.loss.label_smoothing)
+    augment = experiment.data.augment
+    return ClassificationTask(network, labels, experiment.loss.label_smoothing, Mixing(augment.mixup, augment.cutmix))
 
 
 def _truth(target: Target) -> int:
