@@ -311,7 +311,8 @@ def part_of(warp: Warp) -> NDArray[np.float64]:
 
 def test_a_stretched_part_fills_the_window_and_lies_on_whole_pixels_of_the_picture() -> None:
     policy = GeometryPolicy((32, 48), "stretch", crop_area=(0.1, 0.5))
-    for index in range(50):
+    places = []
+    for index in range(500):
         warp = draw_geometry(sample_rng(0, 0, index), (300, 400), policy)
         assert warp.size_hw == (32, 48)
         shown = part_of(warp)
@@ -319,6 +320,9 @@ def test_a_stretched_part_fills_the_window_and_lies_on_whole_pixels_of_the_pictu
         assert (shown >= -1e-9).all()
         assert (shown <= np.array([400, 300]) + 1e-9).all()
         assert 0.09 < np.prod(shown[1] - shown[0]) / 120_000 < 0.51
+        places.append(shown[0] / (np.array([400, 300]) - (shown[1] - shown[0])))
+    for along in np.array(places).T:
+        assert stats.kstest(along, "uniform").pvalue > 1e-3
 
 
 def test_a_stretched_part_has_the_pixels_of_the_part_cut_out_and_resized(photo: NDArray[np.uint8]) -> None:
