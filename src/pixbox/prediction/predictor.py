@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from pixbox.boxes import Selection
 from pixbox.checkpoint import LoadedRun
 from pixbox.data.dataset import fit_whole, pixel_reading
 from pixbox.data.images import read_image
+from pixbox.errors import ConfigError
+from pixbox.prediction.memory import bytes_per_pixel, memory_budget
+from pixbox.prediction.objects import find_in_windows, find_many
+from pixbox.prediction.pixels import Look, SlidingWindows, many_looks
+from pixbox.prediction.windows import Window, window_size
 from pixbox.sample import Categorization, Detections, Placement, Prediction, Segmentation
+from pixbox.tasks.classification import ClassificationTask
 from pixbox.tasks.detection import DetectionTask
 from pixbox.tasks.segmentation import SegmentationTask
 
 _AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
+_ALWAYS_WHOLE = 1 << 20
+"""Pixels; pictures up to this size need no look at the memory."""
 
 
 class Predictor:
-    """A trained task with everything around it."""
+    """A trained task with everything around it. How it looks at pictures is in the experiment's ``evaluation``.
+
+    Raises:
+        ConfigError: a setting of ``evaluation`` has no meaning for the task.
+    """
 
     def __init__(self, run: LoadedRun, device: str = "auto") -> None:
         self.run = run
         self.labels = run.task.labels
+        self.settings = run.experiment.evaluation
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.task = run.task.to(self.device).to(memory_format=torch.channels_last).eval()
+        if isinstance(self.task, ClassificationTask) and self.settings.mode == "sliding":
+            raise ConfigError("a whole picture has one class; windows of it have none", where="evaluation.mode",
+                              hint="Use `whole`, or several `evaluation.scales`.")  # fmt: skip
 
     def predict(self, picture: str | Path | NDArray[np.uint8], *, probabilities: bool = False) -> Prediction:
         """What the task says of a picture, at its original size.
@@ -44,20 +64,154 @@ class Predictor:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"a picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
         fitted, placement = fit_whole(image, self.run.experiment.data)
-        answer = self.answer(fitted, placement)
-        found = self.task.decode(answer, placement)
         if isinstance(self.task, SegmentationTask):
-            kept = self.task.probabilities(answer, placement).cpu().numpy() if probabilities else None
-            return Segmentation(name, image, found.cpu().numpy(), self.labels, kept)
+            classes, kept = self.label_pixels(fitted, placement, probabilities=probabilities)
+            return Segmentation(name, image, classes.cpu().numpy(), self.labels, kept)
+        found = self.label(fitted, placement)
         if isinstance(self.task, DetectionTask):
             boxes, classes, scores = (part.cpu().numpy() for part in (found.boxes_xyxy, found.classes, found.scores))
             return Detections(name, image, boxes, classes, scores, self.labels, self.task.settings.shown_score)
         return Categorization(name, image, found.cpu().numpy(), self.labels)
 
-    def answer(self, fitted: NDArray[np.uint8], placement: Placement) -> Any:
-        """The task's answer to a picture that ``fit_whole`` has brought to the network's form."""
+    def label(self, fitted: NDArray[np.uint8], placement: Placement) -> Any:
+        """The task's prediction for a picture that ``fit_whole`` has brought to the network's form."""
+        if isinstance(self.task, SegmentationTask):
+            return self.label_pixels(fitted, placement)[0]
+        if isinstance(self.task, DetectionTask):
+            return self._find(self.task, fitted, placement)
+        assert isinstance(self.task, ClassificationTask)
+        task = self.task
+        with self._running():
+            looks = many_looks(lambda images: task.network(images).float().softmax(dim=1)[:, :, None, None],
+                               self.settings.scales, self.settings.flip)  # fmt: skip
+            return looks(self._tensor(fitted))[0, :, 0, 0]
+
+    def label_pixels(
+        self, fitted: NDArray[np.uint8], placement: Placement, *, probabilities: bool = False
+    ) -> tuple[Tensor, NDArray[np.float32] | None]:
+        """(H0, W0) uint8 class indices at the original size and, if asked for, (N, H0, W0) float32 probabilities."""
+        task = self.task
+        assert isinstance(task, SegmentationTask)
+        with self._running():
+            if self.mode(fitted.shape[:2]) == "whole" and self._one_look:
+                answer = task.answer(fitted, placement)
+                kept = task.probabilities(answer, placement).cpu().numpy() if probabilities else None
+                return task.decode(answer, placement), kept
+            if self.mode(fitted.shape[:2]) == "whole":
+                said = _content(self.look(self._tensor(fitted)), placement)
+            elif placement.content_hw == placement.original_hw:
+                return self._label_strips(_cut(fitted, placement), probabilities)
+            else:
+                content = _cut(fitted, placement)
+                said = torch.empty(1, len(self.labels), *content.shape[:2], device=self.device)
+                for window, part in self.windows.strips(_reader(content), content.shape[:2]):
+                    said[0, :, window.rows, window.columns] = part
+            full = task.resized(said, placement)
+            return task.classes(full), full[0].cpu().numpy() if probabilities else None
+
+    def mode(self, size_hw: tuple[int, int]) -> str:
+        """``whole`` or ``sliding``, for a network input of this size."""
+        if self.settings.mode != "auto":
+            return self.settings.mode
+        if isinstance(self.task, ClassificationTask) or size_hw[0] * size_hw[1] <= _ALWAYS_WHOLE:
+            return "whole"
+        largest = max(self.settings.scales) ** 2 * size_hw[0] * size_hw[1]
+        return "whole" if largest * self._bytes_per_pixel <= self.budget else "sliding"
+
+    @cached_property
+    def budget(self) -> int:
+        """Bytes that prediction may take beyond what is taken now."""
+        return memory_budget(self.settings.max_memory, self.device)
+
+    @cached_property
+    def look(self) -> Look:
+        """What the network says of a batch of pictures, with all scales and mirror images."""
+        task = self.task
+        assert isinstance(task, SegmentationTask)
+        return many_looks(lambda images: task.network(images).float().softmax(dim=1), self.settings.scales,
+                          self.settings.flip)  # fmt: skip
+
+    @cached_property
+    def windows(self) -> SlidingWindows:
+        """How pictures are looked at in windows, as many at once as the settings say and memory allows."""
+        settings = self.settings
+        window_hw = settings.window or self.run.experiment.data.size
+        one = max(settings.scales) ** 2 * window_hw[0] * window_hw[1] * self._bytes_per_pixel
+        return SlidingWindows(
+            self.look,
+            classes=len(self.labels),
+            stride=self.task.network.stride,
+            window_hw=window_hw,
+            overlap=settings.overlap,
+            blend=settings.blend,
+            batch=max(1, min(settings.batch, int(self.budget / 2 / one))),
+            device=self.device,
+        )
+
+    @property
+    def _one_look(self) -> bool:
+        return self.settings.scales == [1.0] and not self.settings.flip
+
+    @cached_property
+    def _bytes_per_pixel(self) -> float:
+        network = self.task.network
+
+        def run(images: Tensor) -> Any:
+            said = network(images)
+            return said.float().softmax(dim=1) if isinstance(said, Tensor) else said
+
+        with self._running():
+            return bytes_per_pixel(run, self.device)
+
+    def _label_strips(self, image: NDArray[np.uint8], probabilities: bool) -> tuple[Tensor, NDArray[np.float32] | None]:
+        """By windows at the picture's own scale."""
+        height, width = image.shape[:2]
+        classes = torch.empty(height, width, dtype=torch.uint8)
+        kept = np.empty((len(self.labels), height, width), dtype=np.float32) if probabilities else None
+        task = self.task
+        assert isinstance(task, SegmentationTask)
+        for window, part in self.windows.strips(_reader(image), (height, width)):
+            classes[window.rows, window.columns] = task.classes(part[None]).cpu()
+            if kept is not None:
+                kept[:, window.rows, window.columns] = part.cpu().numpy()
+        return classes, kept
+
+    def _find(self, task: DetectionTask, fitted: NDArray[np.uint8], placement: Placement) -> Selection:
+        settings = self.settings
+        sliding = self.mode(fitted.shape[:2]) == "sliding"
+        if not sliding and self._one_look:
+            with self._running():
+                return task.decode(task.answer(fitted, placement), placement)
+
+        def find(image: NDArray[np.uint8]) -> Selection:
+            size_hw = (image.shape[0], image.shape[1])
+            whole = Placement(size_hw, size_hw, size_hw)
+            return task.decode(task.answer(image, whole), whole)
+
+        content = _cut(fitted, placement)
+        looks = find_many(find, task.settings, settings.scales, settings.flip)
+        with self._running():
+            if not sliding:
+                return task.in_original(looks(content), placement)
+            window_hw = window_size(settings.window or self.run.experiment.data.size, task.network.stride,
+                                    (content.shape[0], content.shape[1]))  # fmt: skip
+            found = find_in_windows(
+                looks,
+                _reader(content),
+                (content.shape[0], content.shape[1]),
+                window_hw,
+                settings.overlap,
+                task.settings,
+            )
+            return task.in_original(found, placement)
+
+    def _tensor(self, image: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1)[None]
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
         with torch.inference_mode(), self._precision():
-            return self.task.answer(fitted, placement)
+            yield
 
     def _precision(self) -> AbstractContextManager[object]:
         kind = _AUTOCAST.get(self.run.experiment.training.precision)
@@ -67,3 +221,19 @@ class Predictor:
 
     def _read(self, path: Path) -> tuple[str, NDArray[np.uint8]]:
         return path.stem, read_image(path, pixel_reading(self.run.experiment.data))
+
+
+def _cut(fitted: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
+    """The picture without what pads it."""
+    height, width = placement.content_hw
+    return fitted[placement.top : placement.top + height, placement.left : placement.left + width]
+
+
+def _content(said: Tensor, placement: Placement) -> Tensor:
+    """The same for (B, N, H, W)."""
+    height, width = placement.content_hw
+    return said[:, :, placement.top : placement.top + height, placement.left : placement.left + width]
+
+
+def _reader(image: NDArray[np.uint8]) -> Callable[[Window], NDArray[np.uint8]]:
+    return lambda window: image[window.rows, window.columns]

@@ -63,15 +63,22 @@ class SegmentationTask(Task):
 
         Probabilities are resized, not logits: a mean of probabilities is a probability.
         """
-        probabilities = answer.softmax(dim=1)
-        if placement.content_hw != placement.original_hw:
-            probabilities = _resize(probabilities, placement.original_hw)
-        return probabilities[0]
+        return self.resized(answer.softmax(dim=1), placement)[0]
+
+    def resized(self, probabilities: Tensor, placement: Placement) -> Tensor:
+        """(1, N, h, w) of the picture as it lies in the network's input -> (1, N, H0, W0)."""
+        if placement.content_hw == placement.original_hw:
+            return probabilities
+        return _resize(probabilities, placement.original_hw)
 
     def decode(self, answer: Tensor, placement: Placement) -> Tensor:
         if placement.content_hw == placement.original_hw:
-            return predicted_classes(answer)[0]
-        return predicted_classes(self.probabilities(answer, placement)[None])[0]
+            return self.classes(answer)
+        return self.classes(self.probabilities(answer, placement)[None])
+
+    def classes(self, answer: Tensor) -> Tensor:
+        """(H, W) uint8: the class of each pixel, from (1, N, H, W) logits or probabilities."""
+        return predicted_classes(answer)[0]
 
     def validation_loss(self, answer: Tensor, placement: Placement, target: Target) -> tuple[Tensor, Tensor]:
         if placement.content_hw != placement.original_hw:
