@@ -112,7 +112,13 @@ class DetectionTask(Task):
             overlap_threshold=self.settings.overlap_threshold,
             max_detections=self.settings.max_detections,
         )
-        boxes = (found.boxes_xyxy - content[:2].repeat(2)) / found.boxes_xyxy.new_tensor(_scale(placement))
+        return self.in_original(
+            Selection(found.boxes_xyxy - content[:2].repeat(2), found.classes, found.scores), placement
+        )
+
+    def in_original(self, found: Selection, placement: Placement) -> Selection:
+        """Boxes in the pixels of the picture as it lies in the network's input, carried to the original's."""
+        boxes = found.boxes_xyxy / found.boxes_xyxy.new_tensor(_scale(placement))
         height, width = placement.original_hw
         # Rounding must not carry a corner out of the picture.
         boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
