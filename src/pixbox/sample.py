@@ -424,7 +424,8 @@ class Categorization:
     def to_plain(self) -> dict[str, Any]:
         """What is saved: ``size``, ``class``, and ``probabilities`` by name, highest first."""
         order = np.argsort(-self.probabilities, kind="stable")
-        named = {self.labels.names[index]: round(float(self.probabilities[index]), 6) for index in order}
+        names = self.labels.names
+        named = {names[index]: round(float(self.probabilities[index]), 6) for index in order}
         return {"size": list(self.image.shape[:2]), "class": self.category, "probabilities": named}
 
     def save(self, path: str | Path, extras: Sequence[str] = ()) -> list[Path]:
