@@ -52,6 +52,7 @@ class Schedule(Callback):
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
+        self.told_undefined = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,11 +73,17 @@ class Schedule(Callback):
         assert isinstance(module, TrainingModule)
         progress, monitor = module.progress, module.experiment.training.monitor
         value = _monitored(module, monitor)
-        if value is not None:
-            module.plateau.update(value)
-        if monitor == "off":
+        if value is None:
+            if monitor != "off" and not self.told_undefined:
+                log.warning(
+                    "%s is undefined on the validation pictures (no label of theirs counts?): by it no checkpoint becomes "
+                    "the best. Validate on other pictures, or judge by another figure (training.monitor).",
+                    monitor.split()[1],
+                )
+                self.told_undefined = True
             return self._end_of_stretch(trainer, module)
-        if value is not None and _is_better(value, progress.best, monitor):
+        module.plateau.update(value)
+        if _is_better(value, progress.best, monitor):
             progress.best, progress.best_step, progress.without_improvement = value, progress.step, 0
             progress.best_metrics = dict(progress.metrics)
             self._save(trainer, self.run.best)
