@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,21 @@ import pixbox
 from pixbox.config import Experiment, read_experiment
 from pixbox.data.splits import labels_of
 from pixbox.labels import LabelMap
+from pixbox.sample import Detections
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "data" in yaml.safe_load(path.read_text()))
 SIZE_HW = (70, 50)
 # The smallest encoder that an architecture takes; SegNet has two only, of 29 million parameters.
-SMALL_ENCODER = {"unet": "test_resnet", "pspnet": "test_resnet"}
+SMALL_ENCODER = {
+    "unet": "test_resnet", "pspnet": "test_resnet", "classifier": "test_resnet", "retinanet": "resnet10t",
+}  # fmt: skip
+# What a run of the task is judged by, and its table of classes.
+MEASURES = {
+    "segmentation": ("miou", "class_iou"),
+    "detection": ("map_50", "class_ap_50"),
+    "classification": ("accuracy", "class_accuracy"),
+}
 Pixels = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -72,7 +83,21 @@ def write_ccp(recipe: Experiment, root: Path) -> None:
             save(root / f"annotations/pixel-level/{name}.mat", mask)
 
 
-WRITERS = {"list": write_list, "ccp": write_ccp}
+def write_class_folders(recipe: Experiment, root: Path) -> None:
+    """Two classes of two pictures in every folder that the recipe names."""
+    for split in (recipe.data.train, recipe.data.val, recipe.data.test):
+        for name in ("n01440764", "n01443537") if split is not None else ():
+            for index in range(2):
+                rng = np.random.default_rng(index)
+                save(root / f"{split}/{name}/{index}.jpg", rng.integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8))
+
+
+WRITERS: dict[tuple[str, str], Callable[[Experiment, Path], None]] = {
+    ("segmentation", "list"): write_list,
+    ("segmentation", "ccp"): write_ccp,
+    ("classification", "imagefolder"): write_class_folders,
+}
+"""(task, format) -> what writes a miniature of the data: four pictures, or six without a validation split."""
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -106,7 +131,7 @@ def test_a_recipe_trains_is_evaluated_and_predicts(name: str, tmp_path: Path) ->
         "training.precision": "32",
     }
     recipe = read_experiment(FOLDER / f"{name}.yaml", overrides)
-    WRITERS[recipe.data.format](recipe, root)
+    WRITERS[recipe.task, recipe.data.format](recipe, root)
     if recipe.model.architecture in SMALL_ENCODER:
         overrides["model.encoder"] = SMALL_ENCODER[recipe.model.architecture]
 
@@ -117,17 +142,23 @@ def test_a_recipe_trains_is_evaluated_and_predicts(name: str, tmp_path: Path) ->
     labels = labels_of(recipe)
     metrics = pixbox.evaluate(run.run).metrics
     assert metrics["images"] == (4 if recipe.data.val else 1)
-    assert list(metrics["class_iou"]) == list(labels.names)
-    assert metrics["miou"] == pytest.approx(run.best["miou"], abs=1e-6)
+    measure, of_classes = MEASURES[recipe.task]
+    assert list(metrics[of_classes]) == list(labels.names)
+    assert metrics[measure] == pytest.approx(run.best[measure], abs=1e-6)
 
     pictures = sorted(root.rglob("*.jpg")) or sorted((root / "images").iterdir())
     model = pixbox.load(run.run)
-    predicted = pixbox.predict(run.run, pictures[:2], out=tmp_path / "masks", save=["overlay"])
+    predicted = pixbox.predict(run.run, pictures[:2], out=tmp_path / "predicted", save=["overlay"])
     assert predicted.failed == ()
-    for picture, mask in predicted.files.items():
-        with Image.open(mask) as saved:
+    for picture, file in predicted.files.items():
+        found = model.predict(picture)
+        if not isinstance(found, pixbox.Segmentation):
+            assert json.loads(Path(file).read_text()) == found.to_plain()
+            assert found.image.shape == (*SIZE_HW, 3)
+            continue
+        with Image.open(file) as saved:
             assert saved.size == SIZE_HW[::-1]
-            np.testing.assert_array_equal(np.array(saved), model.predict(picture).mask)
+            np.testing.assert_array_equal(np.array(saved), found.mask)
 
     content = torch.load(run.run / "checkpoints/best.ckpt", weights_only=True)
     assert [item["name"] for item in content["pixbox"]["labels"]["classes"]] == list(labels.names)
@@ -138,14 +169,12 @@ def assert_answers_as_its_checkpoint(model: pixbox.Model, state: dict[str, torch
     """The loaded model answers as a network that is built anew and filled with the saved tensors."""
     from pixbox.checkpoint import LoadedRun, Position
     from pixbox.prediction.predictor import Predictor
-    from pixbox.tasks.segmentation import build_segmentation
+    from pixbox.tasks.build import build_task
 
     weights = torch.ones(len(model.labels)) if "task.loss.class_weights" in state else None
-    task = build_segmentation(model.experiment, model.labels, weights)
+    task = build_task(model.experiment, model.labels, weights)
     task.load_state_dict({name.removeprefix("task."): tensor for name, tensor in state.items()})
     anew = Predictor(LoadedRun(task, model.experiment, Position(0, 0, {}), picture))
-    expected = anew.predict(picture, probabilities=True).probabilities
-    found = model.predict(picture, probabilities=True).probabilities
-    assert expected is not None
-    assert found is not None
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    expected, found = anew.predict(picture, probabilities=True), model.predict(picture, probabilities=True)
+    for name in ("boxes_xyxy", "classes", "scores") if isinstance(found, Detections) else ("probabilities",):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-6)
