@@ -76,8 +76,8 @@ class Schedule(Callback):
         if value is None:
             if monitor != "off" and not self.told_undefined:
                 log.warning(
-                    "%s is undefined on the validation pictures (no label of theirs counts?): by it no checkpoint becomes "
-                    "the best. Validate on other pictures, or judge by another figure (training.monitor).",
+                    "%s is undefined on the validation pictures (no label of theirs counts?): by it no checkpoint "
+                    "becomes the best. Validate on other pictures, or judge by another figure (training.monitor).",
                     monitor.split()[1],
                 )
                 self.told_undefined = True
