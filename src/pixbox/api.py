@@ -305,22 +305,32 @@ def predict(
 
 
 def demo(
-    out: str | Path = "runs/demo", *, seed: int = 0, console: Console | None = None
+    out: str | Path | None = None, *, task: str = "segmentation", seed: int = 0, console: Console | None = None
 ) -> tuple[TrainedRun, Evaluation]:
-    """Draw aerial scenes, train a small U-Net on them, and evaluate it on unseen ones: minutes, on any machine.
+    """Draw aerial scenes, train a small network on them, and evaluate it on unseen ones: minutes, on any machine.
 
     The scenes come to ``out/scenes``, the run to ``out``, the report to ``out/evaluation/test``.
 
+    Args:
+        out: the run folder to make; default: ``runs/demo``, of another task ``runs/demo_<task>``.
+        task: ``segmentation`` labels every pixel, ``detection`` finds the buildings, ``classification`` names tiles.
+
     Raises:
+        ConfigError: there is no such task.
         RunError: ``out`` holds a run already.
     """
     from pixbox.checkpoint import RunFolder
     from pixbox.demonstration.experiment import demo_experiment, write_demo_scenes
 
+    if task not in get_args(Task):
+        raise ConfigError(f'there is no task "{task}". {did_you_mean(task, get_args(Task))}', where="--task")
+    known = cast(Task, task)
+    if out is None:
+        out = "runs/demo" if known == "segmentation" else f"runs/demo_{known}"
     out = Path(out)
     RunFolder(out).refuse_existing()
-    write_demo_scenes(out / "scenes", seed)
-    run = train(demo_experiment(out / "scenes", seed), out=out, console=console)
+    write_demo_scenes(known, out / "scenes", seed)
+    run = train(demo_experiment(known, out / "scenes", seed), out=out, console=console)
     return run, evaluate(out, split="test")
 
 

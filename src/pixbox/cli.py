@@ -60,23 +60,35 @@ def options(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="The run folder to make.")] = Path("runs/demo"),
+    task: Annotated[str, typer.Option(help="segmentation, detection or classification.")] = "segmentation",
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder to make; default: runs/demo, of other tasks runs/demo_TASK.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the scenes and of the training.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Draw sample scenes, train, evaluate, write a report with pictures: minutes, CPU, offline."""
     from pixbox import api
 
-    run, evaluation = api.demo(out, seed=seed)
+    run, evaluation = api.demo(out, task=task, seed=seed)
     if as_json:
         _print_json({"run": str(run.run), "metrics": evaluation.metrics, "report": str(evaluation.report)})
         return
+    again = f"pixbox train {run.run}/config.yaml --set training.epochs=30 --out runs/longer"
+    figure, pictures, results, training = {
+        "segmentation": (
+            "miou", "images", "masks", "pixbox train recipes/camvid_unet.yaml --set data.root=FOLDER"
+        ),
+        "detection": ("map_50", "images", "boxes", again),
+        "classification": ("accuracy", "tiles/test", "classes", again),
+    }[task]  # fmt: skip
+    name = "mIoU" if figure == "miou" else figure
     typer.echo(
-        f"\nmIoU {evaluation.metrics['miou']:.3f} on unseen scenes, after {run.seconds:.0f} s of training.\n"
+        f"\n{name} {evaluation.metrics[figure]:.3f} on unseen scenes, after {run.seconds:.0f} s of training.\n"
         f"Report: {evaluation.report}\n\n"
         f"Next:\n"
-        f"  pixbox predict {run.run} {run.run}/scenes/images --out masks --save overlay\n"
-        f"  pixbox train recipes/camvid_unet.yaml --set data.root=FOLDER\n"
+        f"  pixbox predict {run.run} {run.run}/scenes/{pictures} --out {results} --save overlay\n"
+        f"  {training}\n"
         f"  pixbox models"
     )
 

@@ -5,10 +5,7 @@ from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import jaccard_score
 
-from pixbox.config import read_labels
-from pixbox.demonstration.scenes import draw_scene, write_scenes
-from pixbox.errors import DataError
-from pixbox.labels import RawMask
+from pixbox.demonstration.scenes import draw_scene
 
 GREYS = (0, 76, 150, 255)
 UNSEEN = 5000
@@ -26,14 +23,16 @@ def unseen():
 
 def test_a_scene_is_a_pure_function_of_seed_and_index(seen):
     again = draw_scene(0, 7)
-    assert all((a == b).all() for a, b in zip(seen[7], again, strict=True))
-    assert (draw_scene(1, 7)[0] != again[0]).any()
-    assert (seen[8][0] != again[0]).any()
+    for name in ("image", "mask", "buildings_xyxy", "slivers"):
+        np.testing.assert_array_equal(getattr(seen[7], name), getattr(again, name))
+    assert (draw_scene(1, 7).image != again.image).any()
+    assert (seen[8].image != again.image).any()
 
 
 @pytest.mark.parametrize("size_hw", [(256, 256), (96, 160), (33, 47)])
 def test_picture_and_mask_have_the_asked_size_and_types(size_hw):
-    image, mask = draw_scene(4, 2, size_hw)
+    scene = draw_scene(4, 2, size_hw)
+    image, mask = scene.image, scene.mask
     assert image.shape == (*size_hw, 3)
     assert mask.shape == size_hw
     assert image.dtype == mask.dtype == np.uint8
@@ -41,7 +40,7 @@ def test_picture_and_mask_have_the_asked_size_and_types(size_hw):
 
 
 def test_every_class_covers_a_good_part_of_the_ground(seen):
-    masks = np.stack([mask for _, mask in seen])
+    masks = np.stack([scene.mask for scene in seen])
     shares = [(masks == grey).mean() for grey in GREYS]
     assert sum(shares) == pytest.approx(1)
     assert min(shares) > 0.1
@@ -50,8 +49,9 @@ def test_every_class_covers_a_good_part_of_the_ground(seen):
 
 def test_edges_of_the_mask_lie_on_edges_of_the_picture(seen):
     """Moved by two pixels in any direction, a mask fits its picture less well."""
-    for image, mask in seen[:6]:
-        grey = cv2.GaussianBlur(image.astype(np.float32).mean(axis=2), (0, 0), 1)
+    for scene in seen[:6]:
+        mask = scene.mask
+        grey = cv2.GaussianBlur(scene.image.astype(np.float32).mean(axis=2), (0, 0), 1)
         slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
         border = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
         fit = {(dy, dx): slope[np.roll(border, (dy, dx), (0, 1))].mean() for dy in (-2, 0, 2) for dx in (-2, 0, 2)}
@@ -60,7 +60,7 @@ def test_edges_of_the_mask_lie_on_edges_of_the_picture(seen):
 
 def _pixels(scenes, count):
     rng = np.random.default_rng(0)
-    chosen = [(image.reshape(-1, 3), mask.ravel(), rng.choice(mask.size, count)) for image, mask in scenes]
+    chosen = [(scene.image.reshape(-1, 3), scene.mask.ravel(), rng.choice(scene.mask.size, count)) for scene in scenes]
     colors = np.concatenate([image[places] for image, _, places in chosen])
     return colors.astype(np.float64), np.concatenate([mask[places] for _, mask, places in chosen])
 
@@ -81,66 +81,66 @@ def test_the_colour_of_a_pixel_alone_does_not_tell_its_class(classifier, seen, u
     assert scores.mean() < 0.6
 
 
-def test_written_scenes_are_the_drawn_ones_and_their_label_map_reads_them(tmp_path):
-    write_scenes(tmp_path, seed=5, train=2, val=1, test=1)
-    labels = read_labels(tmp_path / "labels.yaml")
-    assert labels.names == ("background", "building", "vegetation", "road")
-    for split, count in (("train", 2), ("val", 1), ("test", 1)):
-        lines = (tmp_path / f"{split}.txt").read_text().splitlines()
-        assert len(lines) == count
-        for line in lines:
-            image, mask = line.split(";")
-            pixels = cv2.imread(str(tmp_path / mask), cv2.IMREAD_UNCHANGED)
-            assert cv2.imread(str(tmp_path / image)).shape == (256, 256, 3)
-            assert (np.array(GREYS)[labels.encode(RawMask(pixels))] == pixels).all()
-    image = cv2.cvtColor(cv2.imread(str(tmp_path / "images/train_001.png")), cv2.COLOR_BGR2RGB)
-    assert (image == draw_scene(5, 1)[0]).all()
+def _visible_parts(mask):
+    """Box (x1, y1, x2, y2) and pixels of each connected part of the class building."""
+    _, _, parts, _ = cv2.connectedComponentsWithStats((mask == 76).astype(np.uint8), connectivity=8)
+    return [((x, y, x + width, y + height), area) for x, y, width, height, area in parts[1:].tolist()]
 
 
-def test_splits_share_no_scene_and_do_not_depend_on_each_others_size(tmp_path):
-    write_scenes(tmp_path / "a", seed=5, train=1, val=1, test=1)
-    write_scenes(tmp_path / "b", seed=5, train=2, val=1, test=1)
-    files = sorted(path.name for path in (tmp_path / "a/images").iterdir())
-    contents = [(tmp_path / "a/images" / name).read_bytes() for name in files]
-    assert contents == [(tmp_path / "b/images" / name).read_bytes() for name in files]
-    assert len(set(contents)) == 3
+def _lies_in(inner, outer):
+    return all(inner[:2] >= outer[:2]) and all(inner[2:] <= outer[2:])
 
 
-def _times(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
+def test_every_visible_part_of_a_building_lies_in_a_box(seen):
+    for scene in seen:
+        for part, _ in _visible_parts(scene.mask):
+            assert any(_lies_in(np.array(part), box) for box in scene.buildings_xyxy)
+        # Roofs keep their distance: each connected part is of one building, so there are no fewer parts than boxes.
+        assert len(_visible_parts(scene.mask)) >= len(scene.buildings_xyxy)
 
 
-def test_a_complete_set_is_left_as_it_is(tmp_path):
-    write_scenes(tmp_path, seed=5, train=1, val=1, test=0)
-    before = _times(tmp_path)
-    write_scenes(tmp_path, seed=5, train=1, val=1, test=0)
-    assert _times(tmp_path) == before
+def test_a_building_that_no_crown_touches_has_the_box_of_its_pixels(seen):
+    """Where the mask has vegetation nowhere near, the roof is what is seen of it."""
+    checked = 0
+    for scene in seen:
+        near_green = cv2.dilate((scene.mask == 150).astype(np.uint8), np.ones((3, 3), np.uint8))
+        boxes = scene.buildings_xyxy.tolist()
+        for part, _ in _visible_parts(scene.mask):
+            x1, y1, x2, y2 = part
+            if not near_green[y1:y2, x1:x2].any():
+                assert list(part) in boxes
+                checked += 1
+    assert checked > 20
 
 
-@pytest.mark.parametrize("lost", ["labels.yaml", "images/val_000.png", "masks/train_000.png", "train.txt"])
-def test_an_interrupted_or_damaged_set_is_drawn_again(tmp_path, lost):
-    write_scenes(tmp_path, seed=5, train=1, val=1, test=0)
-    content = (tmp_path / lost).read_bytes()
-    (tmp_path / lost).unlink()
-    write_scenes(tmp_path, seed=5, train=1, val=1, test=0)
-    assert (tmp_path / lost).read_bytes() == content
+def test_a_crown_over_a_roof_makes_its_box_no_smaller_and_no_two_of_it(seen):
+    larger = 0
+    for scene in seen:
+        boxes = scene.buildings_xyxy
+        assert len(np.unique(boxes, axis=0)) == len(boxes)
+        for box in boxes:
+            x1, y1, x2, y2 = box
+            assert (scene.mask[y1:y2, x1:x2] == 76).any()
+            parts = [np.array(part) for part, _ in _visible_parts(scene.mask) if _lies_in(np.array(part), box)]
+            assert parts
+            corners = np.concatenate([np.min(parts, axis=0)[:2], np.max(parts, axis=0)[2:]])
+            larger += bool((corners != box).any())
+    assert larger > 5
 
 
-def test_other_parameters_draw_a_new_set(tmp_path):
-    write_scenes(tmp_path, seed=5, train=1, val=0, test=0)
-    before = (tmp_path / "images/train_000.png").read_bytes()
-    write_scenes(tmp_path, seed=6, train=1, val=0, test=0)
-    assert (tmp_path / "images/train_000.png").read_bytes() != before
+def test_slivers_are_what_the_border_leaves_less_than_ten_pixels_of(seen):
+    for scene in seen:
+        boxes = scene.buildings_xyxy
+        sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
+        np.testing.assert_array_equal(scene.slivers, sides < 10)
+        cut = (boxes[:, :2] == 0).any(axis=1) | (boxes[:, 2:] == 256).any(axis=1)
+        assert cut[scene.slivers].all()
+    assert any(scene.slivers.any() for scene in seen)
+    assert not all(scene.slivers.all() for scene in seen)
 
 
-def test_a_folder_with_other_data_is_not_touched(tmp_path):
-    (tmp_path / "labels.yaml").write_text("classes: [cat, dog]\n")
-    with pytest.raises(DataError, match="Choose another folder"):
-        write_scenes(tmp_path, seed=0, train=1, val=1, test=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["labels.yaml"]
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="file"):
-        write_scenes(tmp_path / "file", seed=0, train=1, val=0, test=0)
+def test_a_picture_without_buildings_has_no_boxes():
+    scenes = [draw_scene(4, index, (33, 47)) for index in range(20)]
+    bare = [scene for scene in scenes if not (scene.mask == 76).any()]
+    assert bare
+    assert all(scene.buildings_xyxy.shape == (0, 4) and scene.slivers.shape == (0,) for scene in bare)

@@ -74,13 +74,17 @@ class Sun:
 
 @dataclass
 class World:
-    """A scene in the making; every array is (H, W) with the margin included."""
+    """A scene in the making; every array is (H, W) with the margin included.
+
+    ``roofs`` holds the number of the building that stands at a pixel, also below a crown; 0 where none does.
+    """
 
     rng: np.random.Generator
     sun: Sun
     albedo: Floats
     mask: NDArray[np.uint8]
     shadow: NDArray[np.uint8]
+    roofs: NDArray[np.int32]
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -344,12 +348,14 @@ def _erect(world: World, taken: Flags, wings: Sequence[_Wing], style: NDArray[np
     flat = rng.random() < (0.75 if wings[-1].breadth > 34 else 0.3)
     slope = 0.0 if flat else np.radians(rng.uniform(20, 35))
     hipped = not flat and rng.random() < 0.4
+    number = int(world.roofs.max()) + 1
     for wing, *_ in placed:
         _cast(world, wing.corners(), height)
     for wing, where, along, across, inside in placed:
         roof = _roof(world, wing, along, across, slope, hipped)
         world.albedo[where][inside] = (color * roof[:, :, None])[inside]
         world.mask[where][inside] = BUILDING
+        world.roofs[where][inside] = number
         if flat:
             _roof_units(world, wing, color)
     for _, where, _, _, inside in placed:
