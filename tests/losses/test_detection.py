@@ -103,6 +103,19 @@ def test_giou_loss_of_two_squares_worked_by_hand() -> None:
     assert giou_loss(a, a).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_the_worked_numbers_of_the_documents() -> None:
+    # docs/losses.md: two classes at one anchor, and an anchor that is to become a box beside it, twice as high.
+    logits = torch.tensor([0.2, 0.75], dtype=torch.float64).logit()
+    assert focal_loss(logits, torch.tensor(1), alpha=0.25, gamma=2.0).item() == pytest.approx(0.011189, abs=5e-7)
+    missed = torch.tensor([0.1], dtype=torch.float64).logit()
+    assert focal_loss(missed, torch.tensor(0), alpha=0.25, gamma=2.0).item() == pytest.approx(0.4663, abs=5e-5)
+    anchor, box = torch.tensor([0.0, 0, 20, 20]), torch.tensor([5.0, 0, 25, 40])
+    offsets = encode_boxes(box, anchor)
+    torch.testing.assert_close(offsets, torch.tensor([0.25, 0.5, 0, math.log(2)]))
+    assert smooth_l1(torch.zeros(4), offsets, 1 / 9).item() == pytest.approx(1.2765, abs=5e-5)
+    assert giou_loss(anchor, box).item() == pytest.approx(0.7667, abs=5e-5)
+
+
 def test_giou_loss_and_its_gradient_equal_torchvisions() -> None:
     a, b = random_boxes(40, seed=3).double(), random_boxes(40, seed=4).double()
     ours, theirs = a.clone().requires_grad_(), a.clone().requires_grad_()
