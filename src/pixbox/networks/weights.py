@@ -26,6 +26,7 @@ LEAST_SHARE = 0.5
 _WHERE = "model.weights"
 _ENCODER = "body.encoder."
 _STATISTICS = ".running_mean"
+_NORMS = {"BatchNorm": "batch", "GroupNorm": "group"}
 _DEEPEST_PREFIX = 6
 _CONTAINERS = ("state_dict", "model", "model_state_dict")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -224,8 +225,8 @@ def _check_normalisation(network: Network, match: _Match, source: str) -> None:
     raise ModelError(
         f"weights: the source's encoder is normalised by {theirs}, this network's by {ours}",
         where=source,
-        hint=f"Set model.options.encoder_norm (unet_classic: norm) to `{'batch' if found else 'group'}`, or make the "
-        "weights anew with the other one.",
+        hint=f"Set model.options.encoder_norm (unet_classic: norm) to `{_NORMS[theirs]}` here, or train the source with "
+        f"`{_NORMS[ours]}`.",
     )
 
 
