@@ -92,9 +92,58 @@ def write_class_folders(recipe: Experiment, root: Path) -> None:
                 save(root / f"{split}/{name}/{index}.jpg", rng.integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8))
 
 
+BOX = (10, 20, 34, 52)
+
+
+def write_voc_boxes(recipe: Experiment, root: Path) -> None:
+    """Four pictures a split with one object each, except that the last has none."""
+    for split in (recipe.data.train, recipe.data.val, recipe.data.test):
+        names = [f"{split}{index}" for index in range(4)] if split is not None else []
+        for index, name in enumerate(names):
+            rng = np.random.default_rng(index)
+            save(root / f"JPEGImages/{name}.jpg", rng.integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8))
+            corners = "".join(
+                f"<{key}>{v}</{key}>" for key, v in zip(("xmin", "ymin", "xmax", "ymax"), BOX, strict=True)
+            )
+            thing = f"<object><name>{'cat' if index % 2 else 'dog'}</name><bndbox>{corners}</bndbox></object>"
+            write_text(root / f"Annotations/{name}.xml", f"<annotation>{thing if index < 3 else ''}</annotation>")
+        if names:
+            write_text(root / f"ImageSets/Main/{split}.txt", "\n".join(names) + "\n")
+
+
+def write_coco(recipe: Experiment, root: Path) -> None:
+    """The same as COCO has it."""
+    x1, y1, x2, y2 = BOX
+    for split in (recipe.data.train, recipe.data.val, recipe.data.test):
+        if split is None:
+            continue
+        stem = Path(str(split)).stem
+        files = [f"images/{stem}{index}.jpg" for index in range(4)]
+        for index, file in enumerate(files):
+            save(root / file, np.random.default_rng(index).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8))
+        content = {
+            "images": [
+                {"id": i, "file_name": file, "height": SIZE_HW[0], "width": SIZE_HW[1]} for i, file in enumerate(files)
+            ],
+            "categories": [{"id": 1, "name": "building"}],
+            "annotations": [
+                {"id": i, "image_id": i, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0}
+                for i in range(3)
+            ],
+        }
+        write_text(root / str(split), json.dumps(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 WRITERS: dict[tuple[str, str], Callable[[Experiment, Path], None]] = {
     ("segmentation", "list"): write_list,
     ("segmentation", "ccp"): write_ccp,
+    ("detection", "voc-boxes"): write_voc_boxes,
+    ("detection", "coco"): write_coco,
     ("classification", "imagefolder"): write_class_folders,
 }
 """(task, format) -> what writes a miniature of the data: four pictures, or six without a validation split."""
