@@ -225,8 +225,8 @@ def _check_normalisation(network: Network, match: _Match, source: str) -> None:
     raise ModelError(
         f"weights: the source's encoder is normalised by {theirs}, this network's by {ours}",
         where=source,
-        hint=f"Set model.options.encoder_norm (unet_classic: norm) to `{_NORMS[theirs]}` here, or train the source with "
-        f"`{_NORMS[ours]}`.",
+        hint=f"Set model.options.encoder_norm (unet_classic: norm) to `{_NORMS[theirs]}` here, or train the source "
+        f"with `{_NORMS[ours]}`.",
     )
 
 
