@@ -304,19 +304,19 @@ DETECTOR = "name: x\ntask: detection\ndata: {root: photos%s}\nmodel: {%s}\n"
     [
         ("", "", "group", False),
         (", batch_size: 15", "weights: none", "group", False),
-        (", batch_size: 16", "", None, False),  # enough pictures for statistics of one's own
+        (", batch_size: 16", "", "batch", False),  # enough pictures for statistics of one's own
         ("", "options: {encoder_norm: batch}", "batch", False),
         ("", "options: {channels: 64}", "group", False),
-        ("", "weights: imagenet", None, True),
-        ("", "weights: coco.pth", None, True),
-        (", batch_size: 16", "weights: coco.pth", None, False),
-        ("", "weights: coco.pth, freeze_bn: false", None, False),
+        ("", "weights: imagenet", "batch", True),
+        ("", "weights: coco.pth", "batch", True),
+        (", batch_size: 16", "weights: coco.pth", "batch", False),
+        ("", "weights: coco.pth, freeze_bn: false", "batch", False),
         ("", "weights: run, options: {encoder_norm: group}", "group", False),  # nothing to freeze
-        ("", "freeze_bn: true", None, True),  # refused where weights are loaded, with a reason
+        ("", "freeze_bn: true", "batch", True),  # refused where weights are loaded, with a reason
     ],
 )
 def test_a_detector_of_small_batches_has_group_norm_or_frozen_batch_norm(
-    write: Write, data: str, model: str, norm: str | None, frozen: bool
+    write: Write, data: str, model: str, norm: str, frozen: bool
 ) -> None:
     experiment = read_experiment(write(DETECTOR % (data, model)))
     assert (experiment.model.options.get("encoder_norm"), experiment.model.freeze_bn) == (norm, frozen)

@@ -629,23 +629,20 @@ SMALL_BATCH = 16
 def _normalise_small_batches(data: dict[str, Any]) -> None:
     """How a detector's encoder is normalised, where that is not written: GroupNorm from scratch, else frozen BatchNorm.
 
+    What is decided is written down, so that a run resumed with other batches stays the network that it is.
+
     Source: He et al. 2019, Rethinking ImageNet pre-training, section 3.1.
     """
-    pictures = data.get("data")
-    batch = (
-        pictures.get("batch_size", DataConfig.model_fields["batch_size"].default) if isinstance(pictures, dict) else 0
-    )
-    model = data["model"]
-    if not isinstance(model, dict) or not isinstance(batch, int) or batch >= SMALL_BATCH:
+    pictures, model = data.get("data"), data["model"]
+    batch = DataConfig.model_fields["batch_size"].default
+    if isinstance(pictures, dict):
+        batch = pictures.get("batch_size", batch)
+    if not isinstance(model, dict) or not isinstance(batch, int) or not isinstance(model.get("options", {}), dict):
         return
-    options = model.get("options", {})
-    if not isinstance(options, dict):
-        return
-    model = data["model"] = dict(model)
-    if model.get("weights", "none") == "none":
-        if not model.get("freeze_bn"):
-            model["options"] = {"encoder_norm": "group", **options}
-    elif options.get("encoder_norm", "batch") == "batch":
+    small, from_scratch = batch < SMALL_BATCH, model.get("weights", "none") == "none"
+    norm = "group" if small and from_scratch and not model.get("freeze_bn") else "batch"
+    model = data["model"] = {**model, "options": {"encoder_norm": norm, **model.get("options", {})}}
+    if small and not from_scratch and model["options"]["encoder_norm"] == "batch":
         model.setdefault("freeze_bn", True)
 
 
