@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from torchvision.transforms import v2
 
+import pixbox as px
 from acceptance.conftest import Command
 from pixbox.config import Experiment, read_experiment
 from pixbox.data.cache import open_cache
@@ -244,6 +245,17 @@ def smooth(height: int, width: int) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     waves = (rows / height, columns / width, (rows + columns) / (height + width))
     return np.stack([127 + 120 * np.sin(6 * wave) for wave in waves], axis=2).astype(np.uint8)
+
+
+def test_a_picture_is_predicted_as_it_is_scored_by_its_centre(train: Train, tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "data", {"train": 2, "val": 1})
+    config = configuration(root, {"size": [24, 24]}, max_steps=1) | {"evaluation": {"crop": "center"}}
+    model = px.load(train(config))
+    picture = root / "val" / "green" / "0.png"
+    reader = SampleReader(model.labels, open_cache("none", None), task="classification")
+    scored = WholeSet([Record("a", picture, "green")], reader, model.experiment)[0].image
+    assert scored.shape == (24, 24, 3)
+    np.testing.assert_array_equal(model.predict(picture).probabilities, model.predict(scored).probabilities)
 
 
 @pytest.mark.parametrize("size_hw", [(300, 400), (501, 333), (224, 224), (120, 160), (1000, 333)])

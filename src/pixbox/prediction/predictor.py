@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixbox.augment import FILL, center_crop, warp_image
 from pixbox.boxes import Selection
 from pixbox.checkpoint import LoadedRun
 from pixbox.data.dataset import fit_whole, pixel_reading
@@ -63,7 +64,7 @@ class Predictor:
         name, image = ("picture", picture) if isinstance(picture, np.ndarray) else self._read(Path(picture))
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"a picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
-        fitted, placement = fit_whole(image, self.run.experiment.data)
+        fitted, placement = self._fitted(image)
         if isinstance(self.task, SegmentationTask):
             classes, kept = self.label_pixels(fitted, placement, probabilities=probabilities)
             return Segmentation(name, image, classes.cpu().numpy(), self.labels, kept)
@@ -72,6 +73,14 @@ class Predictor:
             boxes, classes, scores = (part.cpu().numpy() for part in (found.boxes_xyxy, found.classes, found.scores))
             return Detections(name, image, boxes, classes, scores, self.labels, self.task.settings.shown_score)
         return Categorization(name, image, found.cpu().numpy(), self.labels)
+
+    def _fitted(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
+        data = self.run.experiment.data
+        if self.settings.crop == "center" and isinstance(self.task, ClassificationTask):
+            # As it is scored. What lies outside has pixels and boxes as well, but no class of its own.
+            cut = center_crop((image.shape[0], image.shape[1]), min(data.size), data.size)
+            image, data = warp_image(image, cut, FILL), data.model_copy(update={"base_size": None})
+        return fit_whole(image, data)
 
     def label(self, fitted: NDArray[np.uint8], placement: Placement) -> Any:
         """The task's prediction for a picture that ``fit_whole`` has brought to the network's form."""
