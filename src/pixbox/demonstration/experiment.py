@@ -94,5 +94,5 @@ def _classification(scenes: Path) -> dict[str, Any]:
         },
         "model": {"encoder": "resnet10t"},
         "schedule": {"name": "onecycle", "peak": 0.25},
-        "training": {"epochs": 12, "evaluate_every": Interval(3)},
+        "training": {"epochs": 9, "evaluate_every": Interval(3)},
     }
