@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from pixbox.config import Experiment, read_experiment
     from pixbox.errors import PixboxError
     from pixbox.labels import LabelMap
-    from pixbox.sample import Segmentation
+    from pixbox.results import Segmentation
 
 _HOME = {
     "Audit": "auditing.result",
-    "Categorization": "sample",
-    "Detections": "sample",
+    "Categorization": "results",
+    "Detections": "results",
     "Experiment": "config",
     "LabelMap": "labels",
     "Model": "api",
     "PixboxError": "errors",
-    "Segmentation": "sample",
+    "Segmentation": "results",
     "audit": "api",
     "convert": "api",
     "demo": "api",

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pixbox.data.splits import SplitName
     from pixbox.evaluation import Evaluation
     from pixbox.networks.build import ArchitectureInfo
-    from pixbox.sample import Prediction, Record
+    from pixbox.results import Prediction
+    from pixbox.sample import Record
 
 Overrides = Mapping[str, Any]
 
@@ -287,7 +288,7 @@ def predict(
     from pixbox.checkpoint import load_run
     from pixbox.prediction.outputs import SUFFIX, find_pictures, output_paths, predict_files
     from pixbox.prediction.predictor import Predictor
-    from pixbox.sample import EXTRAS
+    from pixbox.results import EXTRAS
 
     for name in save:
         if name not in EXTRAS:

@@ -20,7 +20,7 @@ from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, WholeSet, pixel_reading, whole_loader, worker_count
 from pixbox.data.findings import Findings
 from pixbox.data.splits import SplitName, labels_of, read_split
-from pixbox.drawing import overlay
+from pixbox.drawing import as_png, overlay
 from pixbox.errors import ConfigError, DataError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
@@ -38,7 +38,7 @@ from pixbox.report import (
     write_detection_report,
     write_report,
 )
-from pixbox.sample import Boxes, Category, Mask, Record, WholeImage, as_png
+from pixbox.sample import Boxes, Category, Mask, Record, WholeImage
 from pixbox.tasks.classification import ClassificationTask
 from pixbox.tasks.detection import DetectionTask
 from pixbox.tasks.segmentation import SegmentationTask

@@ -1,24 +1,17 @@
-"""The nouns that travel through the house: what lies on disk, what a network sees, what comes out.
+"""The nouns that travel through the house: what lies on disk, what a network sees.
 
 Rows before columns everywhere: sizes are (height, width); boxes are (x1, y1, x2, y2) in pixels.
 """
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-
-from pixbox.drawing import caption, draw_boxes, overlay
-from pixbox.files import write_file
-from pixbox.labels import LabelMap
 
 if TYPE_CHECKING:
     # Torch takes over a second to import; `pixbox schema` and `--help` need only the names.
@@ -273,182 +266,3 @@ class WholeImage:
     placement: Placement
     target: Target | None
     original: NDArray[np.uint8]
-
-
-_ENDS = {"overlay": "_overlay.png", "colors": "_colors.png", "probabilities": "_probabilities.npz"}
-EXTRAS = tuple(_ENDS)
-"""What a Segmentation can save beside its mask."""
-
-
-def extra_file(mask: Path, extra: str) -> Path:
-    """Where one of ``EXTRAS`` lies beside a mask file: ``a/x.png`` -> ``a/x_overlay.png``."""
-    return mask.with_name(f"{mask.stem}{_ENDS[extra]}")
-
-
-@dataclass(frozen=True, slots=True)
-class Segmentation:
-    """A predicted mask with what is needed to show and save it.
-
-    Attributes:
-        name: file name of the picture without folder and suffix.
-        image: (H, W, 3) uint8 RGB, the picture at its original size.
-        mask: (H, W) uint8 class indices, likewise.
-        labels: what the indices mean.
-        probabilities: (N, H, W) float32 that sum to one over N, if they were asked for.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    labels: LabelMap
-    probabilities: NDArray[np.float32] | None = None
-
-    def __post_init__(self) -> None:
-        if self.mask.ndim != 2 or self.mask.dtype != np.uint8:
-            raise ValueError(f"a mask is (H, W) uint8, not {self.mask.shape} {self.mask.dtype}")
-        if self.image.shape != (*self.mask.shape, 3):
-            raise ValueError(f"the picture is {self.image.shape}, the mask {self.mask.shape}")
-        expected = (len(self.labels), *self.mask.shape)
-        if self.probabilities is not None and self.probabilities.shape != expected:
-            raise ValueError(f"probabilities are {self.probabilities.shape}, expected {expected}")
-
-    def overlay(self, opacity: float = 0.5) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB: the picture with the classes' colours laid over it."""
-        return overlay(self.image, self.mask, self.labels, opacity)
-
-    def save(self, path: str | Path, extras: Sequence[str] = ()) -> list[Path]:
-        """Write the mask as a palette PNG of class indices, and what else is asked for beside it.
-
-        ``path`` is a folder (the mask becomes ``<name>.png``) or a file that ends in ``.png``. ``extras``, of
-        ``EXTRAS``, become ``<stem>_overlay.png``, ``<stem>_colors.png`` and ``<stem>_probabilities.npz`` (key
-        ``probabilities``, (N, H, W) float16). Returns the paths written.
-        """
-        path = Path(path)
-        if path.suffix.lower() != ".png":
-            path = path / f"{self.name}.png"
-        mask = Image.fromarray(self.mask)
-        mask.putpalette(self.labels.palette)
-        files = {path: as_png(mask)}
-        if "overlay" in extras:
-            files[extra_file(path, "overlay")] = as_png(Image.fromarray(self.overlay()))
-        if "colors" in extras:
-            files[extra_file(path, "colors")] = as_png(Image.fromarray(self.labels.colorize(self.mask)))
-        if "probabilities" in extras:
-            if self.probabilities is None:
-                raise ValueError("this result was made without probabilities")
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, probabilities=self.probabilities.astype(np.float16))
-            files[extra_file(path, "probabilities")] = buffer.getvalue()
-        for file, content in files.items():
-            write_file(file, content)
-        return list(files)
-
-
-@dataclass(frozen=True, slots=True)
-class Detections:
-    """The boxes found in a picture, by falling score, with what is needed to show and save them.
-
-    Attributes:
-        name: file name of the picture without folder and suffix.
-        image: (H, W, 3) uint8 RGB, the picture at its original size.
-        boxes_xyxy: (N, 4) float32, pixels of the picture.
-        classes: (N,) int64 class indices.
-        scores: (N,) float32, 0 to 1.
-        labels: what the indices mean.
-        shown_score: boxes of a lower score are not drawn.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    boxes_xyxy: NDArray[np.float32]
-    classes: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    labels: LabelMap
-    shown_score: float = 0.5
-
-    def __post_init__(self) -> None:
-        count = len(self.scores)
-        if self.boxes_xyxy.shape != (count, 4) or self.classes.shape != (count,):
-            raise ValueError(f"{self.boxes_xyxy.shape} boxes, {self.classes.shape} classes and {count} scores disagree")
-        if self.image.ndim != 3 or self.image.shape[2] != 3:
-            raise ValueError(f"a picture is (H, W, 3), not {self.image.shape}")
-
-    def overlay(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB: the picture with the boxes, their names and scores."""
-        shown = self.scores >= self.shown_score
-        return draw_boxes(self.image, self.boxes_xyxy[shown], self.classes[shown], self.labels, self.scores[shown])
-
-    def to_plain(self) -> dict[str, Any]:
-        """What is saved: ``size`` as [height, width], ``boxes`` with ``box`` (x1, y1, x2, y2), ``class``, ``score``."""
-        found = zip(self.boxes_xyxy.tolist(), self.classes.tolist(), self.scores.tolist(), strict=True)
-        return {
-            "size": list(self.image.shape[:2]),
-            "boxes": [
-                {"box": [round(c, 2) for c in box], "class": self.labels.names[index], "score": round(score, 5)}
-                for box, index, score in found
-            ],
-        }
-
-    def save(self, path: str | Path, extras: Sequence[str] = ()) -> list[Path]:
-        """Write the boxes as JSON: a folder (``<name>.json``) or a file; ``overlay`` beside it. Returns the paths."""
-        return _save_json(self, path, extras)
-
-
-@dataclass(frozen=True, slots=True)
-class Categorization:
-    """The class of a whole picture.
-
-    Attributes:
-        name, image, labels: as in ``Segmentation``.
-        probabilities: (N,) float32 that sum to one.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    probabilities: NDArray[np.float32]
-    labels: LabelMap
-
-    def __post_init__(self) -> None:
-        if self.probabilities.shape != (len(self.labels),):
-            raise ValueError(f"{self.probabilities.shape} probabilities for {len(self.labels)} classes")
-
-    @property
-    def category(self) -> str:
-        """The most probable class."""
-        return self.labels.names[int(self.probabilities.argmax())]
-
-    def overlay(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB: the picture with the name of its class and the probability."""
-        return caption(self.image, f"{self.category} {self.probabilities.max():.2f}")
-
-    def to_plain(self) -> dict[str, Any]:
-        """What is saved: ``size``, ``class``, and ``probabilities`` by name, highest first."""
-        order = np.argsort(-self.probabilities, kind="stable")
-        names = self.labels.names
-        named = {names[index]: round(float(self.probabilities[index]), 6) for index in order}
-        return {"size": list(self.image.shape[:2]), "class": self.category, "probabilities": named}
-
-    def save(self, path: str | Path, extras: Sequence[str] = ()) -> list[Path]:
-        """Write the classes as JSON: a folder (``<name>.json``) or a file; ``overlay`` beside it. Returns the paths."""
-        return _save_json(self, path, extras)
-
-
-Prediction = Segmentation | Detections | Categorization
-
-
-def _save_json(result: Detections | Categorization, path: str | Path, extras: Sequence[str]) -> list[Path]:
-    path = Path(path)
-    if path.suffix.lower() != ".json":
-        path = path / f"{result.name}.json"
-    files: dict[Path, bytes | str] = {path: json.dumps(result.to_plain(), indent=1, ensure_ascii=False) + "\n"}
-    if "overlay" in extras:
-        files[extra_file(path, "overlay")] = as_png(Image.fromarray(result.overlay()))
-    for file, content in files.items():
-        write_file(file, content)
-    return list(files)
-
-
-def as_png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()

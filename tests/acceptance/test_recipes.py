@@ -18,7 +18,7 @@ import pixbox
 from pixbox.config import Experiment, read_experiment
 from pixbox.data.splits import labels_of
 from pixbox.labels import LabelMap
-from pixbox.sample import Detections
+from pixbox.results import Detections
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "data" in yaml.safe_load(path.read_text()))

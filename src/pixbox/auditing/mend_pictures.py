@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from pixbox.data.images import AS_IT_IS, ImageFacts, PixelReading, describe_image, read_image
-from pixbox.sample import as_png
+from pixbox.drawing import as_png
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixbox.conversion.writing import Labelled, put_labels, put_picture, put_text
+from pixbox.drawing import as_png
 from pixbox.labels import IGNORE, LabelClass, LabelMap, check_mask_classes
-from pixbox.sample import as_png
 
 REFUSED_NAMES = r"[;\\\x00-\x1f\x7f]"
 REFUSED_WHY = "a line of the list is `picture;mask`, so it may hold no semicolon, backslash or line break"

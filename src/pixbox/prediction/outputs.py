@@ -14,7 +14,7 @@ from pixbox.data.images import IMAGE_SUFFIXES
 from pixbox.errors import DataError, Fault
 from pixbox.files import write_file
 from pixbox.prediction.predictor import Predictor
-from pixbox.sample import Detections, extra_file
+from pixbox.results import Detections, extra_file
 
 SUFFIX: Mapping[Task, str] = {"segmentation": ".png", "detection": ".json", "classification": ".json"}
 """Of the file that is written for each picture."""
@@ -102,7 +102,7 @@ def predict_files(
 ) -> tuple[dict[Path, Path], list[Fault]]:
     """Predict each picture and save it; a picture that cannot be read is a fault in the result.
 
-    ``paths`` maps pictures to files, ``extras`` are of ``sample.EXTRAS``. Boxes of all pictures also come to
+    ``paths`` maps pictures to files, ``extras`` are of ``results.EXTRAS``. Boxes of all pictures also come to
     ``predictions.json`` in ``out``. Returns picture -> file for those that were written, and the faults.
     """
     written: dict[Path, Path] = {}

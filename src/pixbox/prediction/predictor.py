@@ -23,7 +23,8 @@ from pixbox.prediction.memory import bytes_per_pixel, memory_budget
 from pixbox.prediction.objects import find_in_windows, find_many
 from pixbox.prediction.pixels import Look, SlidingWindows, many_looks
 from pixbox.prediction.windows import Window, window_size
-from pixbox.sample import Categorization, Detections, Placement, Prediction, Segmentation
+from pixbox.results import Categorization, Detections, Prediction, Segmentation
+from pixbox.sample import Placement
 from pixbox.tasks.classification import ClassificationTask
 from pixbox.tasks.detection import DetectionTask
 from pixbox.tasks.segmentation import SegmentationTask
