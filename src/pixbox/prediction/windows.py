@@ -17,7 +17,7 @@ SizeHW = tuple[int, int]
 _SIGMA = 1 / 8
 """Of the Gaussian, as a share of the window's side (Isensee et al. 2021, nnU-Net)."""
 _LEAST = 1e-3
-"""Weight of a pixel, as a share of the largest: a pixel that one window alone sees must count."""
+"""Weight along a side, as a share of the largest: a pixel that one window alone sees must count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def blend_weights(window_hw: SizeHW, blend: Blend) -> NDArray[np.float32]:
         weights = np.ones(window_hw, dtype=np.float32)
     else:
         rows, columns = (_bell(side) for side in window_hw)
-        weights = np.maximum(np.outer(rows, columns), _LEAST).astype(np.float32)
+        weights = np.outer(rows, columns).astype(np.float32)
     weights.flags.writeable = False
     return weights
 
@@ -82,7 +82,8 @@ def blend_weights(window_hw: SizeHW, blend: Blend) -> NDArray[np.float32]:
 def _bell(side: int) -> NDArray[np.float64]:
     away = np.arange(side) + 0.5 - side / 2
     bell = np.exp(-0.5 * (away / (_SIGMA * side)) ** 2)
-    return np.asarray(bell / bell.max())
+    # Along each side on its own: at the picture's border too, windows must pass into each other smoothly.
+    return np.asarray(np.maximum(bell / bell.max(), _LEAST))
 
 
 def window_count(picture_hw: SizeHW, window_hw: SizeHW, overlap: float) -> int:
