@@ -4,9 +4,10 @@ import copy
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 
-from pixbox.sample import Batch, Boxes, Mask, Sample
+from pixbox.sample import Batch, Boxes, Georeference, Mask, Sample
 
 
 def test_a_mask_is_two_dimensional_bytes() -> None:
@@ -51,3 +52,22 @@ def test_samples_copy_deeply() -> None:
     other = copy.deepcopy(sample)
     other.image[:] = 1
     assert sample.image.max() == 0
+
+
+def test_a_georeference_carries_pixels_to_the_map_as_rasterio_does() -> None:
+    place = Georeference("EPSG:32633", (0.3, 0.1, 4000.0, 0.2, -0.5, 900.0), metres_per_unit=0.3048)
+    affine = rasterio.Affine(*place.transform)
+    places = np.array([(0, 0), (7, 0), (3, 5)], np.float64)
+    np.testing.assert_allclose(place.to_map(places), [affine @ tuple(xy) for xy in places])
+    assert place.determinant == pytest.approx(affine.determinant)
+    assert place.square_metres == pytest.approx(abs(affine.determinant) * 0.3048**2)
+    assert Georeference("EPSG:4326", (1e-5, 0, 11, 0, -1e-5, 48)).square_metres is None
+
+
+def test_a_georeference_that_flattens_the_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="no picture"):
+        Georeference("EPSG:32633", (1.0, 2.0, 0.0, 2.0, 4.0, 0.0))
+    with pytest.raises(ValueError, match="no picture"):
+        Georeference("EPSG:32633", (1.0, 0.0, float("nan"), 0.0, 1.0, 0.0))
+    with pytest.raises(ValueError, match="metres"):
+        Georeference("EPSG:32633", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), metres_per_unit=0.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,45 @@ class Shapes:
     shapes: tuple[Shape, ...]
     file: Path
     size_hw: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Georeference:
+    """Where the pixels of a picture lie on the earth.
+
+    Attributes:
+        crs: the coordinate reference system: ``EPSG:<number>`` where it has one, else WKT.
+        transform: (a, b, c, d, e, f) that carry a place in the picture to the map, x = a column + b row + c and
+            y = d column + e row + f; whole numbers are corners of pixels, (0, 0) the upper left one of the first.
+        metres_per_unit: length of a unit of x and y in metres; None for degrees, or where it is not known.
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+    metres_per_unit: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.transform) != 6 or not all(map(isfinite, self.transform)) or not self.determinant:
+            raise ValueError(f"{self.transform} carries no picture to a map: six numbers that can be inverted do")
+        if self.metres_per_unit is not None and not self.metres_per_unit > 0:
+            raise ValueError(f"a unit of the map is no {self.metres_per_unit} metres long")
+
+    @property
+    def determinant(self) -> float:
+        """Area of a pixel in square units of the map; negative where rows run down and y runs up, as is usual."""
+        a, b, _, d, e, _ = self.transform
+        return a * e - b * d
+
+    @property
+    def square_metres(self) -> float | None:
+        """Area of a pixel, if the map is one of metres, feet or the like."""
+        return None if self.metres_per_unit is None else abs(self.determinant) * self.metres_per_unit**2
+
+    def to_map(self, places_xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., 2) places in the picture, column and row, -> (..., 2) x and y on the map, float64."""
+        a, b, c, d, e, f = self.transform
+        on_map: NDArray[np.float64] = places_xy @ np.array([(a, d), (b, e)]) + np.array((c, f))
+        return on_map
 
 
 @dataclass(frozen=True, slots=True)
