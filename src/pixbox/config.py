@@ -57,6 +57,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 PositiveNumber = Annotated[float, Field(gt=0)]
+DURATION = r"^([1-9][0-9]*h([0-9]+m)?([0-9]+s)?|[1-9][0-9]*m([0-9]+s)?|[1-9][0-9]*s)$"
 MEMORY = r"^[0-9]+(\.[0-9]+)? ?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
 SizeHW = Annotated[tuple[Count, Count], Field(strict=False)]
 Range = Annotated[tuple[float, float], Field(strict=False)]
@@ -444,6 +445,16 @@ class TrainingConfig(Section):
     max_steps: Annotated[
         Count | None, Field(description="End after so many optimizer steps, whatever `epochs` says.")
     ] = None
+    budget: Annotated[
+        str | None,
+        Field(
+            pattern=DURATION,
+            description=(
+                'Time for the whole command: "30m", "1h30m", "90s". A few steps are timed first; what fits replaces `epochs` and '
+                "`max_steps`, and is what the run's config.yaml says instead of the budget."
+            ),
+        ),
+    ] = None
     monitor: Annotated[
         str,
         Field(description=(
@@ -535,7 +546,10 @@ class EvaluationConfig(Section):
         Literal["gaussian", "flat"],
         Field(description="sliding: `gaussian`: a window's middle counts most; `flat`: all its pixels alike."),
     ] = "gaussian"
-    batch: Annotated[Count, Field(description="Windows that go through the network together.")] = 4
+    batch: Annotated[
+        Count | None,
+        Field(description="Windows, or whole pictures of one size, that go through the network together; default: 4 windows, 1 picture."),
+    ] = None
     scales: Annotated[
         list[PositiveNumber],
         Field(

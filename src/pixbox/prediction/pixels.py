@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pixbox.config import EvaluationConfig
 from pixbox.prediction.windows import Blend, SizeHW, Window, blend_weights, starts, window_size
 
 Look = Callable[[Tensor], Tensor]
@@ -129,19 +128,3 @@ class SlidingWindows:
             for held in (sums, shares):
                 held[..., : high - done, :] = held[..., done:, :].clone()
                 held[..., high - done :, :] = 0
-
-
-def sliding_windows(
-    look: Look, settings: EvaluationConfig, *, classes: int, stride: int, default_hw: SizeHW, device: torch.device
-) -> SlidingWindows:
-    """As the settings say; ``default_hw`` is the window where they name none."""
-    return SlidingWindows(
-        look,
-        classes=classes,
-        stride=stride,
-        window_hw=settings.window or default_hw,
-        overlap=settings.overlap,
-        blend=settings.blend,
-        batch=settings.batch,
-        device=device,
-    )

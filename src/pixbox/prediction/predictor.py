@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from pixbox.augment import FILL, center_crop, warp_image
 from pixbox.boxes import Selection
 from pixbox.checkpoint import LoadedRun
+from pixbox.config import EvaluationConfig
 from pixbox.data.dataset import fit_whole, pixel_reading
 from pixbox.data.images import read_image
 from pixbox.errors import ConfigError
@@ -32,6 +34,24 @@ from pixbox.tasks.segmentation import SegmentationTask
 _AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
 _ALWAYS_WHOLE = 1 << 20
 """Pixels; pictures up to this size need no look at the memory."""
+_WINDOWS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture and what the network is to see of it.
+
+    Attributes:
+        name: of the file, without folder and suffix.
+        image: (H, W, 3) uint8 RGB, at its original size.
+        fitted: the network's input, (h, w, 3) uint8 RGB.
+        placement: where the picture lies in it.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    fitted: NDArray[np.uint8]
+    placement: Placement
 
 
 class Predictor:
@@ -53,6 +73,15 @@ class Predictor:
             raise ConfigError("a whole picture has one class; windows of it have none", where="evaluation.mode",
                               hint="Use `whole`, or several `evaluation.scales`.")  # fmt: skip
 
+    def with_settings(self, settings: EvaluationConfig) -> Predictor:
+        """The same task and weights, looking at pictures in another way.
+
+        Raises:
+            ConfigError: a setting has no meaning for the task.
+        """
+        experiment = self.run.experiment.model_copy(update={"evaluation": settings})
+        return Predictor(replace(self.run, experiment=experiment), str(self.device))
+
     def predict(self, picture: str | Path | NDArray[np.uint8], *, probabilities: bool = False) -> Prediction:
         """What the task says of a picture, at its original size.
 
@@ -62,14 +91,59 @@ class Predictor:
             DataError: the file cannot be read as a picture.
             ValueError: the array has another shape or type.
         """
-        name, image = ("picture", picture) if isinstance(picture, np.ndarray) else self._read(Path(picture))
+        return self.predict_together([self.prepare(picture)], probabilities=probabilities)[0]
+
+    def prepare(self, picture: str | Path | NDArray[np.uint8]) -> Prepared:
+        """Read a picture and bring it to the network's form. May be called from any thread.
+
+        Raises:
+            DataError, ValueError: as for ``predict``.
+        """
+        if isinstance(picture, np.ndarray):
+            name, image = "picture", picture
+        else:
+            path = Path(picture)
+            name, image = path.stem, read_image(path, pixel_reading(self.run.experiment.data))
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"a picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
-        fitted, placement = self._fitted(image)
+        return Prepared(name, image, *self._fitted(image))
+
+    def most_together(self, input_hw: tuple[int, int]) -> int:
+        """How many pictures of this input size may go through the network at once: as many as ``batch`` asks for and
+        memory allows, if the network looks at them whole and once; else one."""
+        asked = self.settings.batch or 1
+        if asked == 1 or not self._one_look or self.mode(input_hw) != "whole":
+            return 1
+        return max(1, min(asked, int(self.budget / (input_hw[0] * input_hw[1] * self._bytes_per_pixel))))
+
+    def predict_together(self, pictures: Sequence[Prepared], *, probabilities: bool = False) -> list[Prediction]:
+        """What the task says of each of some pictures of one input size, no more than ``most_together`` says.
+
+        A network may compute several pictures by other kernels than one. Its probabilities then differ in the last
+        bits, and a class where two of them are equal up to these.
+        """
+        if len(pictures) == 1:
+            return [self._result(pictures[0], *self._label_one(pictures[0], probabilities))]
+        placements = [picture.placement for picture in pictures]
+        results = []
+        with self._running():
+            answers = self.task.answers([picture.fitted for picture in pictures], placements)
+            for picture, answer in zip(pictures, answers, strict=True):
+                kept = None
+                if probabilities and isinstance(self.task, SegmentationTask):
+                    kept = self.task.probabilities(answer, picture.placement).cpu().numpy()
+                results.append(self._result(picture, self.task.decode(answer, picture.placement), kept))
+        return results
+
+    def _label_one(self, picture: Prepared, probabilities: bool) -> tuple[Any, NDArray[np.float32] | None]:
         if isinstance(self.task, SegmentationTask):
-            classes, kept = self.label_pixels(fitted, placement, probabilities=probabilities)
-            return Segmentation(name, image, classes.cpu().numpy(), self.labels, kept)
-        found = self.label(fitted, placement)
+            return self.label_pixels(picture.fitted, picture.placement, probabilities=probabilities)
+        return self.label(picture.fitted, picture.placement), None
+
+    def _result(self, picture: Prepared, found: Any, probabilities: NDArray[np.float32] | None) -> Prediction:
+        name, image = picture.name, picture.image
+        if isinstance(self.task, SegmentationTask):
+            return Segmentation(name, image, found.cpu().numpy(), self.labels, probabilities)
         if isinstance(self.task, DetectionTask):
             boxes, classes, scores = (part.cpu().numpy() for part in (found.boxes_xyxy, found.classes, found.scores))
             return Detections(name, image, boxes, classes, scores, self.labels, self.task.settings.shown_score)
@@ -96,28 +170,43 @@ class Predictor:
                                self.settings.scales, self.settings.flip)  # fmt: skip
             return looks(self._tensor(fitted))[0, :, 0, 0]
 
+    def label_with_confidence(self, fitted: NDArray[np.uint8], placement: Placement) -> tuple[Any, Tensor | None]:
+        """The same as ``label`` and, of pixels, (H0, W0) float32: how probable the class is that each is given."""
+        if not isinstance(self.task, SegmentationTask):
+            return self.label(fitted, placement), None
+        classes, highest = self._label_pixels(fitted, placement, lambda said: said.amax(dim=1, keepdim=True))
+        assert highest is not None
+        return classes, highest[0]
+
     def label_pixels(
         self, fitted: NDArray[np.uint8], placement: Placement, *, probabilities: bool = False
     ) -> tuple[Tensor, NDArray[np.float32] | None]:
         """(H0, W0) uint8 class indices at the original size and, if asked for, (N, H0, W0) float32 probabilities."""
+        classes, kept = self._label_pixels(fitted, placement, (lambda said: said) if probabilities else None)
+        return classes, None if kept is None else kept.cpu().numpy()
+
+    def _label_pixels(
+        self, fitted: NDArray[np.uint8], placement: Placement, keep: Callable[[Tensor], Tensor] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Classes, and what ``keep`` makes of the probabilities: (1, N, h, w) -> (1, K, h, w), here (K, H0, W0)."""
         task = self.task
         assert isinstance(task, SegmentationTask)
         with self._running():
             if self.mode(fitted.shape[:2]) == "whole" and self._one_look:
                 answer = task.answer(fitted, placement)
-                kept = task.probabilities(answer, placement).cpu().numpy() if probabilities else None
+                kept = None if keep is None else keep(task.probabilities(answer, placement)[None])[0]
                 return task.decode(answer, placement), kept
             if self.mode(fitted.shape[:2]) == "whole":
                 said = _content(self.look(self._tensor(fitted)), placement)
             elif placement.content_hw == placement.original_hw:
-                return self._label_strips(_cut(fitted, placement), probabilities)
+                return self._label_strips(_cut(fitted, placement), keep)
             else:
                 content = _cut(fitted, placement)
                 said = torch.empty(1, len(self.labels), *content.shape[:2], device=self.device)
                 for window, part in self.windows.strips(_reader(content), content.shape[:2]):
                     said[0, :, window.rows, window.columns] = part
             full = task.resized(said, placement)
-            return task.classes(full), full[0].cpu().numpy() if probabilities else None
+            return task.classes(full), None if keep is None else keep(full)[0]
 
     def mode(self, size_hw: tuple[int, int]) -> str:
         """``whole`` or ``sliding``, for a network input of this size."""
@@ -154,7 +243,7 @@ class Predictor:
             window_hw=window_hw,
             overlap=settings.overlap,
             blend=settings.blend,
-            batch=max(1, min(settings.batch, int(self.budget / 2 / one))),
+            batch=max(1, min(settings.batch or _WINDOWS_AT_ONCE, int(self.budget / 2 / one))),
             device=self.device,
         )
 
@@ -173,17 +262,21 @@ class Predictor:
         with self._running():
             return bytes_per_pixel(run, self.device)
 
-    def _label_strips(self, image: NDArray[np.uint8], probabilities: bool) -> tuple[Tensor, NDArray[np.float32] | None]:
+    def _label_strips(
+        self, image: NDArray[np.uint8], keep: Callable[[Tensor], Tensor] | None
+    ) -> tuple[Tensor, Tensor | None]:
         """By windows at the picture's own scale."""
         height, width = image.shape[:2]
         classes = torch.empty(height, width, dtype=torch.uint8)
-        kept = np.empty((len(self.labels), height, width), dtype=np.float32) if probabilities else None
+        kept: Tensor | None = None
         task = self.task
         assert isinstance(task, SegmentationTask)
         for window, part in self.windows.strips(_reader(image), (height, width)):
             classes[window.rows, window.columns] = task.classes(part[None]).cpu()
-            if kept is not None:
-                kept[:, window.rows, window.columns] = part.cpu().numpy()
+            if keep is not None:
+                some = keep(part[None])[0].cpu()
+                kept = torch.empty(len(some), height, width) if kept is None else kept
+                kept[:, window.rows, window.columns] = some
         return classes, kept
 
     def _find(self, task: DetectionTask, fitted: NDArray[np.uint8], placement: Placement) -> Selection:
@@ -228,9 +321,6 @@ class Predictor:
         if kind is None or (kind is torch.float16 and self.device.type == "cpu"):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=kind)
-
-    def _read(self, path: Path) -> tuple[str, NDArray[np.uint8]]:
-        return path.stem, read_image(path, pixel_reading(self.run.experiment.data))
 
 
 def _cut(fitted: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:

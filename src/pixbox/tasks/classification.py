@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -69,9 +71,9 @@ class ClassificationTask(Task):
     def training_figures(self, seen: ConfusionMatrix) -> dict[str, float | None]:
         return {"accuracy": seen.compute(("not found", "found")).pixel_accuracy}
 
-    def answer(self, image: NDArray[np.uint8], placement: Placement) -> Tensor:
-        logits: Tensor = self.network(self._as_input(image))
-        return logits.float()
+    def answers(self, images: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> list[Tensor]:
+        logits: Tensor = self.network(self._as_input(images))
+        return list(logits.float()[:, None])
 
     def decode(self, answer: Tensor, placement: Placement) -> Tensor:
         return answer.softmax(dim=1)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,9 +90,11 @@ class DetectionTask(Task):
     def training_figures(self, seen: ConfusionMatrix) -> dict[str, float | None]:
         return {}
 
-    def answer(self, image: NDArray[np.uint8], placement: Placement) -> AnchorAnswer:
-        logits, offsets = self.network(self._as_input(image))
-        return AnchorAnswer(logits.float(), offsets.float(), (image.shape[0], image.shape[1]))
+    def answers(self, images: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> list[AnchorAnswer]:
+        logits, offsets = self.network(self._as_input(images))
+        input_hw = (images[0].shape[0], images[0].shape[1])
+        each = zip(logits.float()[:, None], offsets.float()[:, None], strict=True)
+        return [AnchorAnswer(said, moved, input_hw) for said, moved in each]
 
     def decode(self, answer: AnchorAnswer, placement: Placement) -> Selection:
         height, width = placement.content_hw

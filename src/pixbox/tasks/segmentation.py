@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -53,10 +55,9 @@ class SegmentationTask(Task):
         metrics = seen.compute(self.labels.names)
         return {"pixel_accuracy": metrics.pixel_accuracy, "miou": metrics.miou}
 
-    def answer(self, image: NDArray[np.uint8], placement: Placement) -> Tensor:
-        logits: Tensor = self.network(self._as_input(image)).float()
-        height, width = placement.content_hw
-        return logits[:, :, placement.top : placement.top + height, placement.left : placement.left + width]
+    def answers(self, images: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> list[Tensor]:
+        logits: Tensor = self.network(self._as_input(images)).float()
+        return [_content(said, placement) for said, placement in zip(logits[:, None], placements, strict=True)]
 
     def probabilities(self, answer: Tensor, placement: Placement) -> Tensor:
         """Softmax at the original size: (N, H0, W0) float32 that sum to one over N.
@@ -135,6 +136,12 @@ def _pixels(batch: Batch) -> Tensor:
 def _truth(target: Target) -> Tensor:
     assert isinstance(target, Mask)
     return torch.from_numpy(target.classes.copy())
+
+
+def _content(logits: Tensor, placement: Placement) -> Tensor:
+    """(1, N, h, w) where the picture lies in the network's input."""
+    height, width = placement.content_hw
+    return logits[:, :, placement.top : placement.top + height, placement.left : placement.left + width]
 
 
 def _resize(values: Tensor, size_hw: tuple[int, int]) -> Tensor:

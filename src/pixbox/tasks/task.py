@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -72,9 +72,13 @@ class Task(nn.Module):
 
     # -- one whole picture ---------------------------------------------------------------------------------
 
-    @abstractmethod
     def answer(self, image: NDArray[np.uint8], placement: Placement) -> Any:
         """What the network says of a picture: ``image`` is (H, W, 3) uint8 RGB, the network's input."""
+        return self.answers([image], [placement])[0]
+
+    @abstractmethod
+    def answers(self, images: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> list[Any]:
+        """The answer for each of some pictures of one size, which go through the network together."""
 
     @abstractmethod
     def decode(self, answer: Any, placement: Placement) -> Any:
@@ -106,8 +110,7 @@ class Task(nn.Module):
     def class_figures(self, metrics: Any) -> Mapping[str, float | None]:
         """``<measure>/<class>`` -> value, for the log."""
 
-    def _as_input(self, image: NDArray[np.uint8]) -> Tensor:
-        """(1, 3, H, W) uint8 on the task's device."""
+    def _as_input(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """(B, 3, H, W) uint8 on the task's device."""
         device = next(self.parameters()).device
-        # A copy: cached pictures are read-only, and torch warns of sharing them.
-        return torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None]
+        return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
