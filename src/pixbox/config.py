@@ -548,7 +548,9 @@ class EvaluationConfig(Section):
     ] = "gaussian"
     batch: Annotated[
         Count | None,
-        Field(description="Windows, or whole pictures of one size, that go through the network together; default: 4 windows, 1 picture."),
+        Field(
+            description="Windows, or whole pictures of one size, that go through the network together; default: 4 windows, 1 picture."
+        ),
     ] = None
     scales: Annotated[
         list[PositiveNumber],
