@@ -9,6 +9,7 @@ from pixbox.metrics.average_precision import (
     PrecisionRecall,
 )
 from pixbox.metrics.confusion import ConfusionMatrix, SegmentationMetrics, predicted_classes
+from pixbox.metrics.pictures import PictureStatistics, collector_for, read_pictures, write_pictures
 
 __all__ = [
     "ClassificationMetrics",
@@ -18,7 +19,11 @@ __all__ = [
     "DetectionScores",
     "OperatingPoint",
     "PictureErrors",
+    "PictureStatistics",
     "PrecisionRecall",
     "SegmentationMetrics",
+    "collector_for",
     "predicted_classes",
+    "read_pictures",
+    "write_pictures",
 ]
