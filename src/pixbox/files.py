@@ -6,6 +6,8 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -22,24 +24,32 @@ def open_file(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def write_file(path: Path, content: bytes | str) -> None:
-    """Write a file under a temporary name beside it, then rename: a kill at any moment leaves the former one.
+@contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """An empty file under a temporary name beside ``path``, to be written by whoever asks for it.
 
-    Folders on the way are made; text is written as UTF-8.
+    It becomes ``path`` when the block ends and is removed when the block raises: a kill at any moment leaves the former
+    file. Folders on the way are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
     partial = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
+        yield partial
+        with partial.open("r+b") as file:
             os.fsync(file.fileno())
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all (``partial_file``); text as UTF-8."""
+    with partial_file(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _umask() -> int:

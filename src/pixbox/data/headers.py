@@ -105,13 +105,22 @@ def read_header(path: Path, file: IO[bytes]) -> Header:
     return Header(image, None, _layout(image, head))
 
 
-def _open_tiff(path: Path, file: IO[bytes]) -> Header:
+def read_tiff(path: Path, file: IO[bytes]) -> TiffHeader:
+    """Read the header of a TIFF of any size. Errors name ``path``.
+
+    Raises:
+        DataError: a damaged or incomplete header.
+    """
     try:
-        tiff = read_tiff_header(file)
+        return read_tiff_header(file)
     except EOFError as error:
         raise broken(path, f"the TIFF file is incomplete or damaged: {error}", is_cut=True) from None
     except ValueError as error:
         raise broken(path, f"its header is damaged ({error})", is_cut=False) from None
+
+
+def _open_tiff(path: Path, file: IO[bytes]) -> Header:
+    tiff = read_tiff(path, file)
     height, width = tiff.stored_hw
     if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
         raise too_large(path)
@@ -125,7 +134,7 @@ def _open_tiff(path: Path, file: IO[bytes]) -> Header:
     if tiff.number == "other" or (image is None and tiff.photometric not in (0, 1, 2)):
         raise DataError(f"is {tiff}, colour space {tiff.photometric}, which cannot be read", where=str(path),
                         hint="Save it as RGB or grey.", code="unsupported-pixels")  # fmt: skip
-    return Header(image, tiff, _tiff_layout(tiff))
+    return Header(image, tiff, tiff_layout(tiff))
 
 
 def _is_for_pillow(tiff: TiffHeader) -> bool:
@@ -174,7 +183,8 @@ def _layout(image: Image.Image, head: bytes) -> Layout:
     return Layout(kinds.get(image.mode, image.mode), bands, 1 if image.mode == "1" else 8, has_alpha)
 
 
-def _tiff_layout(tiff: TiffHeader) -> Layout:
+def tiff_layout(tiff: TiffHeader) -> Layout:
+    """What a stored pixel of a TIFF consists of."""
     if tiff.photometric not in (0, 1, 2):
         kind = {3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}.get(tiff.photometric, "RGB")
         return Layout(kind, 3, tiff.bits, tiff.has_alpha)

@@ -123,7 +123,7 @@ def read_image(path: Path, reading: PixelReading = AS_IT_IS) -> NDArray[np.uint8
     """
     data = read_bytes(path)
     header = read_header(path, BytesIO(data))
-    _check_reading(path, header.layout, reading)
+    check_reading(path, header.layout, reading)
     check_whole(path, header, data)
     if header.image is None or reading != AS_IT_IS:
         return _develop(path, header, data, reading)
@@ -187,7 +187,7 @@ def image_size_hw(path: Path, reading: PixelReading | None = None) -> tuple[int,
         with open_file(path) as file:
             header = read_header(path, file)
             if reading is not None:
-                _check_reading(path, header.layout, reading)
+                check_reading(path, header.layout, reading)
             return size_hw_of(header, declared_orientation(path, header))
     except OSError as error:
         raise unreadable(path, error) from None
@@ -221,8 +221,12 @@ def describe_image(path: Path) -> ImageFacts:
 # Checks before anything is decoded
 
 
-def _check_reading(path: Path, layout: Layout, reading: PixelReading) -> None:
-    """Refuse numbers and bands whose meaning neither the file nor ``reading`` says."""
+def check_reading(path: Path, layout: Layout, reading: PixelReading) -> None:
+    """Refuse numbers and bands whose meaning neither the file nor ``reading`` says.
+
+    Raises:
+        DataError: naming the file and the setting that would say it.
+    """
     faults: list[Fault] = []
 
     def refuse(what: str, hint: str) -> None:
@@ -329,6 +333,17 @@ def _develop(path: Path, header: Header, data: bytes, reading: PixelReading) -> 
         numbers = _pillow_numbers(path, header, image, data, reading.bands)
         orientation = orientation_to_apply(header, data)
         bits = 8 if numbers.dtype == np.uint8 else header.layout.bits
+    pixels = develop_numbers(numbers, reading, tiff, bits)
+    return np.require(_orient(pixels, orientation), requirements=["C", "W"])
+
+
+def develop_numbers(
+    numbers: NDArray[Any], reading: PixelReading, tiff: TiffHeader | None, bits: int
+) -> NDArray[np.uint8]:
+    """(h, w, 3) uint8 RGB of a picture's numbers, or of those of a part of it; not turned.
+
+    ``numbers`` is (h, w, C): the chosen bands, or the colours (1 or 3) and alpha, if declared; of so many ``bits``.
+    """
     colours, alpha = np.split(numbers, [3 if numbers.shape[2] >= 3 else 1], axis=2)
     value_range, nodata = reading.value_range, tiff.nodata if tiff is not None else None
     if alpha.shape[2] == 0:
@@ -343,7 +358,7 @@ def _develop(path: Path, header: Header, data: bytes, reading: PixelReading) -> 
         pixels = np.rint(255 - (255 - colours.astype(np.float32)) * opacity).astype(np.uint8)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    return np.require(_orient(np.ascontiguousarray(pixels), orientation), requirements=["C", "W"])
+    return np.ascontiguousarray(pixels)
 
 
 def _pillow_loses(tiff: TiffHeader, image: Image.Image) -> bool:
@@ -355,11 +370,17 @@ def _pillow_loses(tiff: TiffHeader, image: Image.Image) -> bool:
 
 def _rasterio_numbers(path: Path, tiff: TiffHeader, data: bytes, bands: tuple[int, int, int] | None) -> NDArray[Any]:
     """As ``_pillow_numbers``, but not yet turned."""
-    if bands is None:
-        natural = (1, 2, 3) if tiff.bands >= 3 else (1,)
-        numbers = read_bands(path, data, tiff, (*natural, tiff.bands) if tiff.alpha_is_last else natural)
-    else:
-        numbers = read_bands(path, data, tiff, bands)
+    return spread_numbers(read_bands(path, data, tiff, bands or natural_bands(tiff)), tiff)
+
+
+def natural_bands(tiff: TiffHeader) -> tuple[int, ...]:
+    """The bands, counted from 1, that are colours, and alpha, if the file declares it."""
+    colours = (1, 2, 3) if tiff.bands >= 3 else (1,)
+    return (*colours, tiff.bands) if tiff.alpha_is_last else colours
+
+
+def spread_numbers(numbers: NDArray[Any], tiff: TiffHeader) -> NDArray[Any]:
+    """Numbers as a TIFF stores them: grey that counts from white turned, fewer than 8 bits spread over 0-255."""
     numbers = _bright_is_high(numbers, tiff)
     if tiff.number == "unsigned" and tiff.bits < 8:
         numbers = np.rint(numbers * (255 / (2**tiff.bits - 1))).astype(np.uint8)
