@@ -7,15 +7,20 @@ from pixbox.report.classification_page import (
     write_classification_report,
 )
 from pixbox.report.detection_page import DetectionExample, DetectionReport, write_detection_report
+from pixbox.report.doctor import Advice, BoxErrors, count_box_errors, diagnose
 from pixbox.report.page import Example, SegmentationReport, write_report
 
 __all__ = [
+    "Advice",
+    "BoxErrors",
     "ClassificationExample",
     "ClassificationReport",
     "DetectionExample",
     "DetectionReport",
     "Example",
     "SegmentationReport",
+    "count_box_errors",
+    "diagnose",
     "write_audit_page",
     "write_classification_report",
     "write_detection_report",

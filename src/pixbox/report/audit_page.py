@@ -16,7 +16,7 @@ from pixbox.auditing.result import AnchorSummary, Audit, Guess, Preview, SplitSu
 from pixbox.data.findings import CODES, Finding, Findings
 from pixbox.labels import LabelMap
 from pixbox.report.charts import Bar, Spread, bar_chart, scatter_chart, shape_drawings, spread_chart
-from pixbox.report.html import class_attribute, legend, measure, percent, photo_uri, swatch, tile, write_page
+from pixbox.report.html import class_attribute, legend, measure, percent, photo_uri, prose, swatch, tile, write_page
 from pixbox.tasks.detection import anchors_of
 
 _SHOWN_FINDINGS = 50
@@ -65,11 +65,6 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _prose(text: str) -> str:
-    """A sentence of ours as HTML: what stands in backticks is code, lines stay lines."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)).replace("\n", "<br>")
-
-
 def _header(audit: Audit, titles: Sequence[str]) -> str:
     data = audit.experiment.data
     facts = {"Source": audit.source, "Task": audit.experiment.task, "Format": data.format, "Data": data.root}
@@ -102,7 +97,7 @@ def _verdict(audit: Audit) -> str:
     seconds = f"{audit.seconds:,.0f} s" if audit.seconds >= 10 else f"{audit.seconds:.1f} s"
     return (
         f'<div class="verdict is-{kind}">{sign}<div><p class="words">{words}</p>'
-        f"<p>{_prose(advice)} The audit took {seconds}.</p></div></div>"
+        f"<p>{prose(advice)} The audit took {seconds}.</p></div></div>"
     )
 
 
@@ -147,7 +142,7 @@ def _worked_out(audit: Audit) -> str:
     if not audit.guesses and not audit.decisions:
         return ""
     guesses = "".join(_guess(guess) for guess in audit.guesses)
-    decisions = "".join(f"<li>{_prose(decision)}</li>" for decision in audit.decisions)
+    decisions = "".join(f"<li>{prose(decision)}</li>" for decision in audit.decisions)
     content = "<h2>What was worked out</h2>"
     if guesses:
         content += (
@@ -162,8 +157,8 @@ def _worked_out(audit: Audit) -> str:
 def _guess(guess: Guess) -> str:
     unsure = "" if guess.confidence >= _UNSURE else '<span class="badge is-warning">Unsure</span>'
     return (
-        f'<li><p class="about">{escape(guess.about)}</p><div><p class="value">{_prose(guess.value)} {unsure}</p>'
-        f'<p class="note">{_prose(guess.reason)}</p></div>{measure(guess.confidence, f"{guess.confidence:.0%}")}</li>'
+        f'<li><p class="about">{escape(guess.about)}</p><div><p class="value">{prose(guess.value)} {unsure}</p>'
+        f'<p class="note">{prose(guess.reason)}</p></div>{measure(guess.confidence, f"{guess.confidence:.0%}")}</li>'
     )
 
 
@@ -183,7 +178,7 @@ def _group(code: str, found: Sequence[Finding], count: int, root: str) -> str:
     kind = CODES[code]
     hints = {finding.hint for finding in found if finding.hint}
     # One piece of advice stands at the head; different ones stand with their files.
-    common = f'<span class="hint">{_prose(next(iter(hints)))}</span>' if len(hints) == 1 else ""
+    common = f'<span class="hint">{prose(next(iter(hints)))}</span>' if len(hints) == 1 else ""
     rows = [_row(finding, root, with_hint=len(hints) > 1) for finding in found]
     tables = _table(rows[:_SHOWN_FINDINGS])
     if rows[_SHOWN_FINDINGS:]:
@@ -210,8 +205,8 @@ def _row(finding: Finding, root: str, *, with_hint: bool) -> str:
     file = finding.file.removeprefix(root.rstrip("/") + "/")
     where = _path(file) if file else '<span class="tag">the whole set</span>'
     split = f' <span class="tag">{escape(finding.split)}</span>' if finding.split else ""
-    hint = f'<p class="note">{_prose(finding.hint)}</p>' if with_hint and finding.hint else ""
-    return f"<tr><td>{where}{split}</td><td>{_prose(finding.message)}{hint}</td></tr>"
+    hint = f'<p class="note">{prose(finding.hint)}</p>' if with_hint and finding.hint else ""
+    return f"<tr><td>{where}{split}</td><td>{prose(finding.message)}{hint}</td></tr>"
 
 
 def _path(path: str) -> str:

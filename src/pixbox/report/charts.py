@@ -7,10 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    # It needs torch, which a chart does not.
+    from pixbox.metrics.calibration import CalibrationBin
 
 _WIDTH, _HEIGHT = 440, 250
 _UNIT_HEIGHT = 340
@@ -20,6 +25,7 @@ _BAR_STEP, _SPREAD_STEP = 23, 34
 _LETTER = 8  # the average letter or figure is narrower, also at the 14 px of a phone
 _CELL = 4
 _INVISIBLE = 0.3  # of the chart's pixels
+_PALEST = 0.25  # opacity of a bar that stands for next to nothing
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,42 @@ def _mark(spot: Spot, name: str, axis_x: _Axis, axis_y: _Axis) -> str:
         f'<g class="mark"><path d="M{x:g} {y - 8:g}l8 8l-8 8l-8-8z"/><title>{escape(spot.text)}</title>'
         f'<text class="strong" {place} text-anchor="{"end" if left else "start"}">{escape(name)}</text></g>'
     )
+
+
+def reliability_chart(title: str, unit: str, bins: Sequence[CalibrationBin]) -> str:
+    """Share of right predictions over their confidence, both axes from 0 to 100%, and the line where they are equal.
+
+    Bars are darker the more predictions they stand for; empty bins have none.
+
+    Raises:
+        ValueError: all bins are empty.
+    """
+    most = max((item.count for item in bins), default=0)
+    if not most:
+        raise ValueError(f'the chart "{title}" has no prediction to show')
+    ticks = [n / 5 for n in range(6)]
+    axis_x = _Axis(0, 1, _LEFT, _WIDTH - _RIGHT)
+    axis_y = _Axis(0, 1, _UNIT_HEIGHT - _BOTTOM, _TOP + 18)
+    parts = [_grid(ticks, ticks, axis_x, axis_y, _as_percent, _as_percent)]
+    for item in bins:
+        if item.accuracy is None or item.confidence is None:
+            continue
+        left, right, top = axis_x.at(item.low), axis_x.at(item.high), axis_y.at(item.accuracy)
+        opacity = _PALEST + (1 - _PALEST) * math.sqrt(item.count / most)
+        words = (
+            f"Confidence {item.low:.0%} to {item.high:.0%}: {item.count:,} {unit}, {item.accuracy:.1%} right, "
+            f"mean confidence {item.confidence:.1%}"
+        )
+        parts.append(
+            f'<g><rect class="bar" x="{left + 1:.1f}" y="{top}" width="{right - left - 2:.1f}" '
+            f'height="{axis_y.start - top:.1f}" opacity="{opacity:.2f}"/><rect class="target" x="{left}" '
+            f'y="{axis_y.end}" width="{right - left:.1f}" height="{axis_y.start - axis_y.end}"/>'
+            f"<title>{escape(words)}</title></g>"
+        )
+    corners = f"M{axis_x.start} {axis_y.start}L{axis_x.end} {axis_y.end}"
+    parts.append(f'<path class="ideal" d="{corners}"/><text class="label" x="4" y="{_TOP}">right</text>')
+    parts.append(_x_label("confidence", _UNIT_HEIGHT))
+    return _figure(title, _UNIT_HEIGHT, "".join(parts))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,23 +14,29 @@ from numpy.typing import NDArray
 
 from pixbox.config import Experiment
 from pixbox.labels import LabelMap
+from pixbox.report.doctor import Advice
+from pixbox.report.evidence import Confusion, History
 from pixbox.report.html import percent, photo_uri, swatch, write_page
 from pixbox.report.sections import (
     ClassRow,
-    Confusion,
+    Figure,
+    calibration,
     class_table,
     confusion_matrix,
     count,
+    doctor,
     header,
     in_words,
     largest_confusions,
     settings,
+    side_by_side,
     training_curves,
 )
 
 if TYPE_CHECKING:
-    # It needs torch, which a page does not.
+    # They need torch, which a page does not.
     from pixbox.metrics import ClassificationMetrics
+    from pixbox.metrics.calibration import CalibrationBin
 
 # Pictures are shown about 250 px wide; twice that is sharp on dense screens.
 _LONGEST_SIDE = 480
@@ -75,6 +81,9 @@ class ClassificationReport:
         history: the rows of metrics.csv, oldest first; may be empty.
         examples: shown in this order; may be empty.
         facts: what else is known of the model and the run, name -> value.
+        intervals: 95 % intervals of figures by their names in metrics.json, by class "class_accuracy/<name>".
+        calibration: right predictions by their confidence; empty if not known.
+        advice: what the doctor says.
     """
 
     title: str
@@ -83,9 +92,12 @@ class ClassificationReport:
     labels: LabelMap
     metrics: ClassificationMetrics
     confusion: Confusion
-    history: Sequence[Mapping[str, float | None]]
+    history: History
     examples: Sequence[ClassificationExample]
     facts: Mapping[str, str]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    calibration: Sequence[CalibrationBin] = ()
+    advice: Sequence[Advice] = ()
 
 
 def write_classification_report(report: ClassificationReport, folder: Path) -> Path:
@@ -98,7 +110,9 @@ def write_classification_report(report: ClassificationReport, folder: Path) -> P
     """
     sections = [
         _header(report),
-        f'<div class="pair">{_classes(report)}{confusion_matrix(report.labels, report.confusion, "pictures")}</div>',
+        doctor(report.advice),
+        side_by_side(_classes(report), confusion_matrix(report.labels, report.confusion, "pictures")),
+        calibration(report.calibration, "pictures"),
         training_curves(report.experiment, report.history),
         _examples(report),
         settings(report.experiment, report.facts),
@@ -111,9 +125,9 @@ def write_classification_report(report: ClassificationReport, folder: Path) -> P
 def _header(report: ClassificationReport) -> str:
     metrics = report.metrics
     tiles = [
-        ("Accuracy", percent(metrics.accuracy)),
-        ("Top-5 accuracy", percent(metrics.top5_accuracy)),
-        ("Pictures", count(metrics.images)),
+        Figure("Accuracy", percent(metrics.accuracy), report.intervals.get("accuracy")),
+        Figure("Top-5 accuracy", percent(metrics.top5_accuracy), report.intervals.get("top5_accuracy")),
+        Figure("Pictures", count(metrics.images)),
     ]
     words = in_words(report.experiment, "accuracy", metrics.class_accuracy)
     return header(report.experiment, report.split, report.title, words, tiles)
@@ -137,11 +151,17 @@ def _classes(report: ClassificationReport) -> str:
         if len(names) > _MOST_ROWS:
             note += f" Of {len(names):,} classes, {_MOST_ROWS:,} are shown; metrics.json has all."
     rows = [
-        ClassRow(swatch(colors[index]), names[index], accuracy[index], (count(true[index]), count(called[index])))
+        ClassRow(
+            swatch(colors[index]),
+            names[index],
+            accuracy[index],
+            (count(true[index]), count(called[index])),
+            report.intervals.get(f"class_accuracy/{names[index]}"),
+        )
         for index in order
     ]
     below = largest_confusions(report.labels, report.confusion)
-    return class_table(note, ("Accuracy", "Pictures", "Called so"), rows, below)
+    return class_table("Classes", note, ("Accuracy", "Pictures", "Called so"), rows, below=below)
 
 
 def _examples(report: ClassificationReport) -> str:

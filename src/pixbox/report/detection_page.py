@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +15,28 @@ from numpy.typing import NDArray
 from pixbox.config import Experiment
 from pixbox.labels import LabelMap
 from pixbox.report.charts import MOST_TRACES, Spot, Trace, curve_key, unit_chart
+from pixbox.report.doctor import Advice
+from pixbox.report.evidence import History
 from pixbox.report.html import percent, photo_uri, write_page
-from pixbox.report.sections import ClassRow, class_table, count, header, in_words, settings, training_curves
+from pixbox.report.sections import (
+    ClassRow,
+    Figure,
+    calibration,
+    class_table,
+    count,
+    doctor,
+    header,
+    in_words,
+    settings,
+    side_by_side,
+    training_curves,
+)
 from pixbox.sample import Boxes
 
 if TYPE_CHECKING:
     # They need torch, which a page does not.
     from pixbox.metrics import DetectionMetrics, OperatingPoint, PictureErrors, PrecisionRecall
+    from pixbox.metrics.calibration import CalibrationBin
 
 # Pictures are shown up to 640 px wide; half as much again is sharp enough under their boxes.
 _LONGEST_SIDE = 960
@@ -77,6 +92,9 @@ class DetectionReport:
         history: the rows of metrics.csv, oldest first; may be empty.
         examples: shown in this order; may be empty.
         facts: what else is known of the model and the run, name -> value.
+        intervals: 95 % intervals of figures by their names in metrics.json, by class "class_ap_50/<name>".
+        calibration: right predictions by their confidence; empty if not known.
+        advice: what the doctor says.
     """
 
     title: str
@@ -86,9 +104,12 @@ class DetectionReport:
     metrics: DetectionMetrics
     curves: Mapping[str, PrecisionRecall | None]
     operating_point: OperatingPoint | None
-    history: Sequence[Mapping[str, float | None]]
+    history: History
     examples: Sequence[DetectionExample]
     facts: Mapping[str, str]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    calibration: Sequence[CalibrationBin] = ()
+    advice: Sequence[Advice] = ()
 
 
 def write_detection_report(report: DetectionReport, folder: Path) -> Path:
@@ -102,7 +123,9 @@ def write_detection_report(report: DetectionReport, folder: Path) -> Path:
     drawn = _drawn_classes(report)
     sections = [
         _header(report),
-        f'<div class="pair">{_classes(report, drawn)}{_precision_recall(report, drawn)}</div>',
+        doctor(report.advice),
+        side_by_side(_classes(report, drawn), _precision_recall(report, drawn)),
+        calibration(report.calibration, "boxes"),
         training_curves(report.experiment, report.history),
         _examples(report),
         settings(report.experiment, report.facts),
@@ -114,16 +137,16 @@ def write_detection_report(report: DetectionReport, folder: Path) -> Path:
 
 def _header(report: DetectionReport) -> str:
     metrics, point = report.metrics, report.operating_point
-    tiles = [
-        ("mAP, mean over IoU 0.50 to 0.95", percent(metrics.map)),
-        ("AP50, at IoU 0.50", percent(metrics.map_50)),
-        ("AP75, at IoU 0.75", percent(metrics.map_75)),
-        ("Recall with 100 boxes", percent(metrics.mar_100)),
-        ("VOC AP50, area", percent(metrics.voc_map_50)),
-        ("VOC AP50, 11 points", percent(metrics.voc07_map_50)),
-        ("Pictures", count(metrics.images)),
-        ("True boxes", count(metrics.boxes)),
-    ]
+    scores = {
+        "map": ("mAP, mean over IoU 0.50 to 0.95", metrics.map),
+        "map_50": ("AP50, at IoU 0.50", metrics.map_50),
+        "map_75": ("AP75, at IoU 0.75", metrics.map_75),
+        "mar_100": ("Recall with 100 boxes", metrics.mar_100),
+        "voc_map_50": ("VOC AP50, area", metrics.voc_map_50),
+        "voc07_map_50": ("VOC AP50, 11 points", metrics.voc07_map_50),
+    }
+    tiles = [Figure(name, percent(value), report.intervals.get(key)) for key, (name, value) in scores.items()]
+    tiles += [Figure("Pictures", count(metrics.images)), Figure("True boxes", count(metrics.boxes))]
     words = in_words(report.experiment, "AP", metrics.class_ap)
     if point:
         words += (
@@ -158,22 +181,23 @@ def _classes(report: DetectionReport, drawn: Sequence[str]) -> str:
         ClassRow(
             keys.get(name, '<span class="dash none"></span>'),
             name,
-            metrics.class_ap[name],
+            metrics.class_ap_50[name],
             (
-                percent(metrics.class_ap_50[name]),
+                percent(metrics.class_ap[name]),
                 percent(metrics.class_voc_ap_50[name]),
                 percent(metrics.class_voc07_ap_50[name]),
                 count(metrics.class_boxes[name]),
             ),
+            report.intervals.get(f"class_ap_50/{name}"),
         )
         for name in report.labels.names
     ]
     note = (
-        "AP: average precision, the mean over the IoU thresholds 0.50, 0.55, ..., 0.95; AP50: at 0.50 alone. "
+        "AP50: average precision at IoU 0.50; AP: its mean over the IoU thresholds 0.50, 0.55, ..., 0.95. "
         "VOC AP: at 0.50 by the rule of the Pascal VOC challenge, the area under the curve; VOC 07: the mean of its "
         "heights at eleven recalls, as until 2009. Boxes: true ones, without the difficult."
     )
-    return class_table(note, ("AP", "AP50", "VOC AP", "VOC 07", "Boxes"), rows, _advice(report))
+    return class_table("Classes", note, ("AP50", "AP", "VOC AP", "VOC 07", "Boxes"), rows, below=_advice(report))
 
 
 def _advice(report: DetectionReport) -> str:

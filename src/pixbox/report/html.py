@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -44,9 +45,23 @@ def class_attribute(names: str) -> str:
     return f' class="{names}"' if names else ""
 
 
-def tile(name: str, value: str, kind: str = "") -> str:
+def prose(text: str) -> str:
+    """A sentence of ours as HTML: what stands in backticks is code, lines stay lines."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)).replace("\n", "<br>")
+
+
+Range = tuple[float, float]
+"""The lower and the upper end of a 95 % interval, fractions."""
+
+
+def range_text(interval: Range) -> str:
+    return f"{100 * interval[0]:.1f}–{interval[1]:.1%}"
+
+
+def tile(name: str, value: str, kind: str = "", interval: Range | None = None) -> str:
     """One figure of a ``<dl class="tiles">``; ``kind`` is one of the style sheet's."""
-    return f"<div{class_attribute(f'tile {kind}'.strip())}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+    below = f'<dd class="range">95%: {range_text(interval)}</dd>' if interval else ""
+    return f"<div{class_attribute(f'tile {kind}'.strip())}><dt>{escape(name)}</dt><dd>{escape(value)}</dd>{below}</div>"
 
 
 def swatch(color: Sequence[int] | NDArray[np.uint8]) -> str:
@@ -59,11 +74,18 @@ def legend(keys: Iterable[tuple[Sequence[int] | NDArray[np.uint8], str]]) -> str
     return f'<ul class="legend">{"".join(f"<li>{swatch(color)}{escape(name)}</li>" for color, name in keys)}</ul>'
 
 
-def measure(share: float, text: str) -> str:
-    """A bar that fills ``share`` (0 to 1) of its track, and its value in words."""
+def measure(share: float, text: str, interval: Range | None = None) -> str:
+    """A bar that fills ``share`` (0 to 1) of its track, and its value in words; the interval as a thin line on it."""
+    bar = f'<span class="bar" style="width:{100 * share:.1f}%"></span>'
+    title = numbers = ""
+    if interval:
+        low, high = interval
+        bar += f'<span class="whisker" style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></span>'
+        title = f' title="95% interval: {range_text(interval)}"'
+        numbers = f"<small>{range_text(interval)}</small>"
     return (
-        f'<span class="measure"><span class="track"><span class="bar" style="width:{100 * share:.1f}%"></span></span>'
-        f'<span class="value">{escape(text)}</span></span>'
+        f'<span class="measure"{title}><span class="track">{bar}</span>'
+        f'<span class="value">{escape(text)}{numbers}</span></span>'
     )
 
 

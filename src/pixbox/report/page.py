@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,6 +16,8 @@ from PIL import Image
 from pixbox.config import Experiment
 from pixbox.drawing import CORRECT, IGNORED, WRONG, error_map
 from pixbox.labels import IGNORE, LabelMap
+from pixbox.report.doctor import Advice
+from pixbox.report.evidence import History, counted
 from pixbox.report.html import (
     class_attribute,
     data_uri,
@@ -28,16 +30,24 @@ from pixbox.report.html import (
 )
 from pixbox.report.sections import (
     ClassRow,
+    Figure,
+    boundaries,
+    calibration,
     class_table,
     confusion_matrix,
     count,
-    counted,
+    doctor,
     header,
     in_words,
     largest_confusions,
     settings,
+    side_by_side,
     training_curves,
 )
+
+if TYPE_CHECKING:
+    # It needs torch, which a page does not.
+    from pixbox.metrics.calibration import CalibrationBin
 
 # Pictures are shown about 330 px wide on a desk and 170 on a phone; twice that is sharp on dense screens.
 _LONGEST_SIDE = 640
@@ -77,6 +87,10 @@ class SegmentationReport:
         history: the rows of metrics.csv, oldest first; may be empty.
         examples: shown in this order; may be empty.
         facts: what else is known of the model and the run, name -> value.
+        intervals: 95 % intervals of figures by their names in metrics.json, by class "class_iou/<name>".
+        calibration: right predictions by their confidence; empty if not known.
+        boundary: figures of the edges, by class "class_boundary_iou/<name>"; empty if not known.
+        advice: what the doctor says.
     """
 
     title: str
@@ -85,9 +99,13 @@ class SegmentationReport:
     labels: LabelMap
     metrics: Mapping[str, Any]
     confusion: NDArray[np.int64]
-    history: Sequence[Mapping[str, float | None]]
+    history: History
     examples: Sequence[Example]
     facts: Mapping[str, str]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    calibration: Sequence[CalibrationBin] = ()
+    boundary: Mapping[str, float | None] = field(default_factory=dict)
+    advice: Sequence[Advice] = ()
 
 
 def write_report(report: SegmentationReport, folder: Path) -> Path:
@@ -101,7 +119,9 @@ def write_report(report: SegmentationReport, folder: Path) -> Path:
     matrix = confusion_matrix(report.labels, counted(report.confusion), "pixels")
     sections = [
         _header(report),
-        f'<div class="pair">{_classes(report)}{matrix}</div>',
+        doctor(report.advice),
+        side_by_side(_classes(report), matrix),
+        side_by_side(calibration(report.calibration, "pixels"), boundaries(report.labels, report.boundary)),
         training_curves(report.experiment, report.history),
         _examples(report),
         settings(report.experiment, report.facts),
@@ -113,14 +133,14 @@ def write_report(report: SegmentationReport, folder: Path) -> Path:
 
 def _header(report: SegmentationReport) -> str:
     metrics = report.metrics
-    tiles = [
-        ("mIoU, mean over the classes", percent(metrics["miou"])),
-        ("Pixel accuracy", percent(metrics["pixel_accuracy"])),
-        ("Mean class accuracy", percent(metrics["mean_accuracy"])),
-        ("Frequency-weighted IoU", percent(metrics["frequency_weighted_iou"])),
-        ("Pictures", count(metrics["images"])),
-        ("Labelled pixels", count(metrics["pixels"])),
-    ]
+    scores = {
+        "miou": "mIoU, mean over the classes",
+        "pixel_accuracy": "Pixel accuracy",
+        "mean_accuracy": "Mean class accuracy",
+        "frequency_weighted_iou": "Frequency-weighted IoU",
+    }
+    tiles = [Figure(name, percent(metrics[key]), report.intervals.get(key)) for key, name in scores.items()]
+    tiles += [Figure("Pictures", count(metrics["images"])), Figure("Labelled pixels", count(metrics["pixels"]))]
     words = in_words(report.experiment, "IoU", metrics["class_iou"])
     return header(report.experiment, report.split, report.title, words, tiles)
 
@@ -134,6 +154,7 @@ def _classes(report: SegmentationReport) -> str:
             name,
             metrics["class_iou"][name],
             (percent(metrics["class_accuracy"][name]), percent(int(pixels[index]) / total)),
+            report.intervals.get(f"class_iou/{name}"),
         )
         for index, name in enumerate(report.labels.names)
     ]
@@ -142,7 +163,7 @@ def _classes(report: SegmentationReport) -> str:
         "Accuracy: the share of its true pixels that were found. Area: its share of the true pixels."
     )
     below = largest_confusions(report.labels, counted(report.confusion))
-    return class_table(note, ("IoU", "Accuracy", "Area"), rows, below)
+    return class_table("Classes", note, ("IoU", "Accuracy", "Area"), rows, below=below)
 
 
 def _examples(report: SegmentationReport) -> str:

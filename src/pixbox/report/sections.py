@@ -7,14 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pixbox.config import AugmentConfig, Experiment
 from pixbox.labels import LabelMap
-from pixbox.report.charts import Series, line_chart
-from pixbox.report.html import class_attribute, definitions, measure, percent, tile
+from pixbox.report.charts import Series, line_chart, reliability_chart
+from pixbox.report.doctor import Advice
+from pixbox.report.evidence import Confusion, History, points
+from pixbox.report.html import Range, class_attribute, definitions, measure, percent, prose, swatch, tile
+
+if TYPE_CHECKING:
+    # It needs torch, which a page does not.
+    from pixbox.metrics.calibration import CalibrationBin
 
 # More classes than this: the cells of the confusion matrix are too small for numbers.
 _READABLE_CLASSES = 12
@@ -28,14 +34,47 @@ _SCORES = {
 }
 
 
-def header(experiment: Experiment, split: str, title: str, words: str, tiles: Sequence[tuple[str, str]]) -> str:
-    """What was scored on what, one or two sentences, and the figures: (name, value), the chief one first."""
-    shown = "".join(tile(name, value, "main" if number == 0 else "") for number, (name, value) in enumerate(tiles))
+@dataclass(frozen=True)
+class Figure:
+    """A headline figure: its name, its value in words, and its 95 % interval, if that is known."""
+
+    name: str
+    value: str
+    interval: Range | None = None
+
+
+def header(experiment: Experiment, split: str, title: str, words: str, tiles: Sequence[Figure]) -> str:
+    """What was scored on what, one or two sentences, and the figures, the chief one first."""
+    shown = "".join(
+        tile(item.name, item.value, "main" if number == 0 else "", item.interval) for number, item in enumerate(tiles)
+    )
     task = f"{experiment.task.capitalize()}, scored on {split}"
     return (
         f'<header><p class="eyebrow">{escape(task)}</p><h1>{escape(title)}</h1><p class="lead">{escape(words)}</p>'
         f'<dl class="tiles" style="--others:{len(tiles) - 1}">{shown}</dl></header>'
     )
+
+
+def doctor(advice: Sequence[Advice]) -> str:
+    """What is wrong, or could be better, each with what to try; nothing where there is no advice."""
+    if not advice:
+        return ""
+    items = "".join(
+        f'<li class="is-{item.severity}"><h3><span class="badge is-{item.severity}">{item.severity.capitalize()}</span>'
+        f"<span>{prose(item.title)}</span></h3><p>{prose(item.words)}</p>"
+        f'<p class="remedy">{prose(item.remedy)}</p></li>'
+        for item in advice
+    )
+    return (
+        '<section class="card doctor"><h2>What the figures say</h2><p class="note">And what to try. Settings are '
+        f"those of the configuration.</p><ul>{items}</ul></section>"
+    )
+
+
+def side_by_side(*cards: str) -> str:
+    """Cards beside each other where the window is wide; empty ones are left out."""
+    content = "".join(cards)
+    return f'<div class="pair">{content}</div>' if content else ""
 
 
 def count(value: int | None) -> str:
@@ -67,22 +106,34 @@ class ClassRow:
         name: of the class.
         score: 0 to 1, shown as a bar; None if the class does not occur.
         others: what stands in the other columns.
+        interval: 95 % interval of the score, if it is known.
     """
 
     mark: str
     name: str
     score: float | None
     others: Sequence[str]
+    interval: Range | None = None
 
 
-def class_table(note: str, columns: Sequence[str], rows: Sequence[ClassRow], below: str = "") -> str:
-    """All classes with their scores; ``columns`` name the score and the others, ``below`` is HTML under the table."""
+def class_table(
+    title: str, note: str, columns: Sequence[str], rows: Sequence[ClassRow], above: str = "", below: str = ""
+) -> str:
+    """All classes with their scores; ``columns`` name the score and the others.
+
+    ``above`` and ``below`` are HTML before and after the table.
+    """
+    if any(row.interval for row in rows):
+        note += (
+            " Small numbers and thin lines are 95% intervals: how far a figure may be off because these pictures were "
+            "scored and not others."
+        )
     head = "".join(
         f'<th scope="col"{class_attribute("number" if number else "")}>{escape(name)}</th>'
         for number, name in enumerate(columns)
     )
     return (
-        f'<section class="card"><h2>Classes</h2><p class="note">{escape(note)}</p><div class="scroll tall">'
+        f'<section class="card"><h2>{title}</h2><p class="note">{escape(note)}</p>{above}<div class="scroll tall">'
         f'<table class="classes"><thead><tr><th scope="col">Class</th>{head}</tr></thead>'
         f"<tbody>{''.join(map(_class_row, rows))}</tbody></table></div>{below}</section>"
     )
@@ -93,18 +144,7 @@ def _class_row(row: ClassRow) -> str:
     if row.score is None:
         return f'<tr class="absent">{name}<td colspan="{1 + len(row.others)}">not present</td></tr>'
     others = "".join(f'<td class="number">{escape(text)}</td>' for text in row.others)
-    return f'<tr>{name}<td class="score">{measure(row.score, percent(row.score))}</td>{others}</tr>'
-
-
-Confusion = Mapping[tuple[int, int], int]
-"""(true class, predicted class) -> how many; pairs that do not occur may be left out."""
-
-
-def counted(confusion: NDArray[np.int64]) -> Confusion:
-    """The same of an (N, N) matrix; row: true class, column: predicted class."""
-    return {
-        (truth, predicted): int(confusion[truth, predicted]) for truth, predicted in np.argwhere(confusion).tolist()
-    }
+    return f'<tr>{name}<td class="score">{measure(row.score, percent(row.score), row.interval)}</td>{others}</tr>'
 
 
 def confusion_matrix(labels: LabelMap, confusion: Confusion, unit: str) -> str:
@@ -184,7 +224,54 @@ def largest_confusions(labels: LabelMap, confusion: Confusion) -> str:
     return f'<h3>Largest confusions</h3><ol class="confusions">{"".join(items)}</ol>' if items else ""
 
 
-def training_curves(experiment: Experiment, history: Sequence[Mapping[str, float | None]]) -> str:
+def calibration(bins: Sequence[CalibrationBin], unit: str) -> str:
+    """Whether confidence can be trusted: accuracy over confidence of a unit ("pixels"), and the mean difference."""
+    total = sum(item.count for item in bins)
+    if not total:
+        return ""
+    error = sum(
+        item.count * abs(item.accuracy - item.confidence)
+        for item in bins
+        if item.accuracy is not None and item.confidence is not None
+    )
+    note = (
+        f"All {unit} by the confidence of their prediction: the higher a bar, the more of them are right; the darker, "
+        "the more there are. On the line, confidence is the chance to be right. Below it the model is too sure of "
+        "itself, above it too careful."
+    )
+    return (
+        f'<section class="card"><h2>Calibration</h2><p class="note">{note}</p>'
+        f"<p>Expected calibration error: <b>{percent(error / total)}</b>, the mean distance of the bars from the "
+        f"line.</p>{reliability_chart('Share that is right over confidence', unit, bins)}</section>"
+    )
+
+
+def boundaries(labels: LabelMap, boundary: Mapping[str, float | None]) -> str:
+    """How well edges are drawn: ``boundary_iou`` and ``boundary_f1``, and by class ``class_boundary_iou/<name>``..."""
+    if not boundary:
+        return ""
+    means = (("Boundary IoU", "boundary_iou"), ("Boundary F-score", "boundary_f1"))
+    tiles = "".join(tile(f"{name}, mean over the classes", percent(boundary.get(key))) for name, key in means)
+    note = (
+        "Boundary IoU: IoU of the pixels near the edges alone. Boundary F-score: how much of the edges lies where the "
+        "other's lie, of the true and the predicted. Both fall faster than IoU where large areas hide ragged edges."
+    )
+    rows = [
+        ClassRow(
+            swatch(color),
+            name,
+            boundary[f"class_boundary_iou/{name}"],
+            (percent(boundary.get(f"class_boundary_f1/{name}")),),
+        )
+        for name, color in zip(labels.names, labels.colors, strict=True)
+        if f"class_boundary_iou/{name}" in boundary
+    ]
+    return class_table(
+        "Boundaries", note, ("Boundary IoU", "F-score"), rows, above=f'<dl class="tiles few">{tiles}</dl>'
+    )
+
+
+def training_curves(experiment: Experiment, history: History) -> str:
     """Loss, scores and learning rates over the epochs, as far as the run wrote them down: the rows of metrics.csv."""
     rates = list(dict.fromkeys(name for row in history for name in row if name == "lr" or name.startswith("lr_")))
     plans: list[tuple[str, Mapping[str, str], Callable[[float], str]]] = [
@@ -194,17 +281,12 @@ def training_curves(experiment: Experiment, history: Sequence[Mapping[str, float
     ]
     charts = []
     for title, columns, format_y in plans:
-        series = [Series(name, points) for column, name in columns.items() if (points := _points(history, column))]
+        series = [Series(name, course) for column, name in columns.items() if (course := points(history, column))]
         if series:
             charts.append(line_chart(title, "epoch", series, format_y))
     if not charts:
         return ""
     return f'<section class="card"><h2>Training</h2><div class="charts">{"".join(charts)}</div></section>'
-
-
-def _points(history: Sequence[Mapping[str, float | None]], column: str) -> list[tuple[float, float]]:
-    pairs = [(row.get("epoch"), row.get(column)) for row in history]
-    return [(x, y) for x, y in pairs if x is not None and y is not None and math.isfinite(y)]
 
 
 def settings(experiment: Experiment, facts: Mapping[str, str]) -> str:
@@ -233,7 +315,7 @@ def _key_settings(experiment: Experiment) -> dict[str, str]:
         "Loss": _loss(experiment),
         "Optimizer": f"{optimizer.name}, learning rate {optimizer.lr:g}, weight decay {optimizer.weight_decay:g}",
         "Schedule": schedule.name,
-        "Length": f"{training.epochs} epochs{f', at most {training.max_steps} steps' if training.max_steps else ''}",
+        "Length": f"{training.max_steps} steps" if training.max_steps else f"{training.epochs} epochs",
         "Best by": training.monitor,
         "Seed": str(training.seed),
     }
