@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pixbox.config import (
     DataConfig,
+    EvaluationConfig,
     Experiment,
     Format,
     Task,
@@ -19,6 +20,7 @@ from pixbox.config import (
     read_experiment,
     read_labels,
 )
+from pixbox.documents import Document, validate
 from pixbox.errors import ConfigError, Fault, RunError, did_you_mean
 from pixbox.launch import is_first_process
 
@@ -61,9 +63,16 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class PredictedFiles:
-    """What `predict` wrote: picture -> its file, and a fault for each picture that could not be read."""
+    """What `predict` wrote: picture -> its file.
+
+    Attributes:
+        files: written by this call.
+        skipped: there already, and left as they were.
+        failed: a fault for each picture that could not be read, or its result not written.
+    """
 
     files: dict[Path, Path]
+    skipped: dict[Path, Path]
     failed: tuple[Fault, ...]
 
 
@@ -78,15 +87,23 @@ class Model:
         self.labels = run.task.labels
         self.metrics = run.position.metrics
 
-    def predict(self, picture: str | Path | NDArray[np.uint8], *, probabilities: bool = False) -> Prediction:
+    def predict(
+        self, picture: str | Path | NDArray[np.uint8], *, probabilities: bool = False, **settings: Any
+    ) -> Prediction:
         """Label a picture (a file, or (H, W, 3) uint8 RGB) at its original size.
 
+        ``settings`` of the section ``evaluation`` hold for this call: ``mode="sliding", window=(512, 512), flip=True``.
         Returns a ``Segmentation``, ``Detections`` or ``Categorization``, as the model's task is.
 
         Raises:
+            ConfigError: there is no such setting, or it has no such value.
             DataError: the file cannot be read as a picture.
         """
-        return self._predictor.predict(picture, probabilities=probabilities)
+        predictor = self._predictor
+        if settings:
+            own = self.experiment.evaluation.model_dump()
+            predictor = predictor.with_settings(_evaluation_config({**own, **settings}))
+        return predictor.predict(picture, probabilities=probabilities)
 
 
 def load(source: str | Path, overrides: Overrides | None = None) -> Model:
@@ -205,26 +222,36 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    budget: str | None = None,
     console: Console | None = None,
 ) -> TrainedRun:
     """Train the experiment of a configuration file, or go on with a run.
 
     ``source`` is a configuration file or an Experiment (its paths relative to the current folder), or with
-    ``resume`` a run folder. ``out`` is the run
-    folder; by default ``runs/<name>`` in the current folder.
+    ``resume`` a run folder. ``out`` is the run folder; by default ``runs/<name>`` in the current folder. ``budget``
+    is ``training.budget``: the time that this call may take ("30m").
 
     Raises:
         ConfigError, DataError, ModelError: the experiment cannot be trained; nothing was written.
         RunError: the run folder exists already, or cannot be resumed.
         TrainingError: the loss is no longer a number, or memory is exhausted.
     """
+    began = time.monotonic()
     from rich.console import Console
 
+    if budget is not None:
+        if resume:
+            raise ConfigError(
+                "a budget plans a training before its first step; a run goes on with the plan that it has",
+                where="--budget",
+                hint="Leave it away. --set training.epochs=N (training.max_steps, where the run has them) changes the length.",
+            )
+        overrides = {**(overrides or {}), "training.budget": budget}
     experiment, folder = _experiment_and_folder(source, overrides, out, resume)
     # After the configuration is known to be right: Lightning takes seconds to import.
     from pixbox.engine.run import train_experiment
 
-    outcome = train_experiment(experiment, folder, resume=resume, console=console or Console(stderr=True))
+    outcome = train_experiment(experiment, folder, resume=resume, console=console or Console(stderr=True), began=began)
     return TrainedRun(
         run=folder,
         best=outcome.best,
@@ -242,22 +269,23 @@ def evaluate(
     split: str = "val",
     out: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    **settings: Any,
 ) -> Evaluation:
     """Score a run (or a checkpoint file) on a split: ``train``, ``val`` or ``test``.
 
     Writes ``evaluation/<split>/{metrics.json,report.html,*.png}`` in the run folder (or beside a checkpoint file
-    that lies outside one), or into ``out``.
+    that lies outside one), or into ``out``. ``settings`` are of the section ``evaluation``: ``mode="sliding"``.
 
     Raises:
         RunError: there is no usable checkpoint.
-        ConfigError, DataError: the split is not configured or cannot be read.
+        ConfigError, DataError: a setting is wrong; the split is not configured or cannot be read.
     """
     if split not in ("train", "val", "test"):
         raise ConfigError(f'"{split}" is not a split', where="--split", hint="Known: train, val, test.")
     from pixbox.checkpoint import RunFolder, load_run
     from pixbox.evaluation import evaluate_run
 
-    chosen = dict(overrides or {})
+    chosen = _with_evaluation(overrides, settings)
     if "data.val" in chosen:
         chosen.setdefault("data.val_fraction", 0.0)
     run = load_run(Path(source), chosen)
@@ -272,37 +300,63 @@ def predict(
     *,
     out: str | Path,
     save: Sequence[str] = (),
+    skip_existing: bool = False,
+    shard: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    **settings: Any,
 ) -> PredictedFiles:
-    """Label pictures and folders of pictures, writing one file each below ``out``.
+    """Label pictures, videos and folders of them, writing one file each below ``out``.
 
     For segmentation that is a palette PNG of class indices, for detection and classification a JSON file;
-    detection also writes ``predictions.json`` in COCO's results format. ``save`` names what else to write: of
-    ``overlay`` and, for segmentation, ``colors``, ``probabilities``. A picture that cannot be read is listed in the
-    result and does not stop the others.
+    detection also writes ``predictions.json`` in COCO's results format. A video becomes an overlay video. A picture
+    that cannot be read is listed in the result and does not stop the others. The processes of a launch by
+    ``torchrun`` share the pictures, and the first returns what came of all.
+
+    Args:
+        source: a run folder, or a checkpoint file.
+        save: what else to write: of ``overlay`` and, for segmentation, ``colors``, ``probabilities``; with
+            ``frames`` also the results of every frame of videos.
+        skip_existing: leave out pictures whose files are all there.
+        shard: ``"2/3"``: every third picture, from the second on; for processes or machines that share a folder.
+        settings: of the section ``evaluation``: ``mode="sliding", scales=[0.75, 1, 1.25]``.
 
     Raises:
         RunError: there is no usable checkpoint.
+        ConfigError: a setting is wrong.
         DataError: an input does not exist; two files would be written to one path, or one over a picture.
+        PixboxError: the disk is full.
     """
     from pixbox.checkpoint import load_run
-    from pixbox.prediction.outputs import SUFFIX, find_pictures, output_paths, predict_files
+    from pixbox.evaluation.group import evaluation_group
+    from pixbox.prediction.outputs import Shard, find_pictures, output_paths, predict_files, write_coco
     from pixbox.prediction.predictor import Predictor
-    from pixbox.results import EXTRAS
 
-    for name in save:
-        if name not in EXTRAS:
-            raise ConfigError(f'"{name}" cannot be saved. {did_you_mean(name, EXTRAS)}', where="--save")
+    chosen = _with_evaluation(overrides, settings)
+    share = None if shard is None else Shard.read(shard)
     given = [pictures] if isinstance(pictures, str | Path) else pictures
-    found = find_pictures([Path(picture) for picture in given], Path(out))
-    run = load_run(Path(source), overrides)
-    task = run.experiment.task
-    if task != "segmentation" and set(save) - {"overlay"}:
-        raise ConfigError(f"a model for {task} can save `overlay`, not `{', '.join(sorted(set(save)))}`",
-                          where="--save")  # fmt: skip
-    paths = output_paths(found, Path(out), save, SUFFIX[task])
-    written, failed = predict_files(Predictor(run), paths, save, Path(out), progress)
-    return PredictedFiles(written, tuple(failed))
+    out = Path(out)
+    found = find_pictures([Path(picture) for picture in given], out)
+    _check_extras(save, found)
+    with evaluation_group() as group:
+        if share is not None and group.world > 1:
+            raise ConfigError("the processes of this launch share the pictures by themselves", where="--shard",
+                              hint="Leave it away, or start the processes one by one.")  # fmt: skip
+        run = load_run(Path(source), chosen)
+        task = run.experiment.task
+        if task != "segmentation" and set(save) - {"overlay", "frames"}:
+            raise ConfigError(f"a model for {task} can save `overlay`, not `{', '.join(sorted(set(save)))}`",
+                              where="--save")  # fmt: skip
+        predictor = Predictor(run, group.device)
+        paths = output_paths(found, out, save, task)
+        out.mkdir(parents=True, exist_ok=True)
+        own = share or Shard(group.rank, group.world)
+        mine = dict(list(paths.items())[own.index :: own.count])
+        outcome = predict_files(predictor, mine, save, skip_existing=skip_existing, progress=progress)
+        outcome = outcome.joined(group.gather(outcome), list(paths))
+        if task == "detection" and outcome.boxes and group.is_first:
+            write_coco(out, outcome.boxes, list(paths), run.task.labels, share or Shard())
+    failed = tuple(fault for faults in outcome.failed.values() for fault in faults)
+    return PredictedFiles(outcome.files, outcome.skipped, failed)
 
 
 def demo(
@@ -345,6 +399,31 @@ def models() -> tuple[ArchitectureInfo, ...]:
 def schema() -> dict[str, Any]:
     """JSON schema of a configuration file, for editors."""
     return json_schema()
+
+
+def _evaluation_config(settings: Mapping[str, Any]) -> EvaluationConfig:
+    """Settings of the section ``evaluation``; a fault names the option that is wrong."""
+    options: dict[tuple[str | int, ...], str] = {
+        (name,): f"--{name.replace('_', '-')} {value}" for name, value in settings.items()
+    }
+    return validate(EvaluationConfig, Document(dict(settings), options))
+
+
+def _with_evaluation(overrides: Overrides | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides with settings of the section ``evaluation`` after them."""
+    _evaluation_config(settings)
+    return {**(overrides or {}), **{f"evaluation.{name}": value for name, value in settings.items()}}
+
+
+def _check_extras(save: Sequence[str], found: Iterable[Path]) -> None:
+    from pixbox.prediction.outputs import FRAMES, is_video
+    from pixbox.results import EXTRAS
+
+    for name in save:
+        if name not in (*EXTRAS, FRAMES):
+            raise ConfigError(f'"{name}" cannot be saved. {did_you_mean(name, (*EXTRAS, FRAMES))}', where="--save")
+    if FRAMES in save and not any(is_video(path) for path in found):
+        raise ConfigError(f"`{FRAMES}` are those of videos, and there is no video", where="--save")
 
 
 def _experiment_and_folder(

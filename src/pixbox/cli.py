@@ -36,6 +36,18 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, all else on standard error.")
 ]
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration file (YAML or JSON).")]
+Mode = Annotated[
+    str | None,
+    typer.Option(help="auto, whole (at once) or sliding (window by window); default: as in the run's configuration."),
+]
+Window = Annotated[str | None, typer.Option(metavar="H,W", help="Size of a window, pixels.")]
+Overlap = Annotated[float | None, typer.Option(help="Least share of a window that its neighbour sees too.")]
+Scales = Annotated[str | None, typer.Option(metavar="0.75,1,1.25", help="Sizes to look at; answers are averaged.")]
+Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Also look at everything mirrored.")]
+MaxMemory = Annotated[str | None, typer.Option(metavar="2GB", help="Memory to use; default: half of what is free.")]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch", help="Windows, or pictures of one size, that the network sees together.")
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a checkpoint file.")]
 
 
@@ -169,12 +181,16 @@ def train(
     overrides: Set = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to make; default: runs/<name>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Train as long as fits into this time: 90s, 30m, 1h30m. Replaces epochs."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train an experiment into a run folder."""
     from pixbox import api
 
-    run = api.train(source, _overrides(overrides), out=out, resume=resume)
+    run = api.train(source, _overrides(overrides), out=out, resume=resume, budget=budget)
     if not is_first_process():
         return
     if as_json:
@@ -201,6 +217,13 @@ def train(
 def evaluate(
     run: Run,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    mode: Mode = None,
+    window: Window = None,
+    overlap: Overlap = None,
+    scales: Scales = None,
+    flip: Flip = None,
+    max_memory: MaxMemory = None,
+    batch: BatchSize = None,
     overrides: Set = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results; default: evaluation/<split> in the run.")
@@ -210,9 +233,10 @@ def evaluate(
     """Score a run on a labelled split: metrics.json and report.html."""
     from pixbox import api
 
+    settings = _evaluation(mode, window, overlap, scales, flip, max_memory, batch)
     with _progress("evaluating") as progress:
         result = api.evaluate(
-            run, _overrides(overrides), split=split, out=out, progress=partial(progress, "evaluating")
+            run, _overrides(overrides), split=split, out=out, progress=partial(progress, "evaluating"), **settings
         )
     if as_json:
         _print_json(result.metrics)
@@ -228,20 +252,34 @@ def evaluate(
 @app.command()
 def predict(
     run: Run,
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE|FOLDER...", help="What to label.")],
-    out: Annotated[Path, typer.Option(help="Folder for the masks.")],
-    save: Annotated[str, typer.Option(help="Also write: overlay,colors,probabilities.")] = "",
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE|VIDEO|FOLDER...", help="What to label.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    save: Annotated[str, typer.Option(help="Also write: overlay,colors,probabilities; of videos: frames.")] = "",
+    mode: Mode = None,
+    window: Window = None,
+    overlap: Overlap = None,
+    scales: Scales = None,
+    flip: Flip = None,
+    max_memory: MaxMemory = None,
+    batch: BatchSize = None,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out what has its results.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only every N-th picture, from the I-th on (1/3, 2/3, 3/3).")
+    ] = None,
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
     """Label pictures: one palette PNG of class indices each, at the original size; boxes and classes as JSON."""
     from pixbox import api
 
-    extras = [name.strip() for name in save.split(",") if name.strip()]
+    settings = _evaluation(mode, window, overlap, scales, flip, max_memory, batch)
     with _progress("predicting") as progress:
         result = api.predict(
-            run, pictures, _overrides(overrides), out=out, save=extras, progress=partial(progress, "predicting")
-        )
+            run, pictures, _overrides(overrides), out=out, save=_names(save), skip_existing=skip_existing,
+            shard=shard, progress=partial(progress, "predicting"), **settings,
+        )  # fmt: skip
+    if not is_first_process():
+        return
     for fault in result.failed:
         typer.echo(str(fault), err=True)
     if as_json:
@@ -249,13 +287,15 @@ def predict(
             {
                 "out": str(out),
                 "files": {str(picture): str(file) for picture, file in result.files.items()},
+                "skipped": {str(picture): str(file) for picture, file in result.skipped.items()},
                 "failed": [{"file": fault.where, "message": fault.what} for fault in result.failed],
             }
         )
     else:
-        typer.echo(f"{len(result.files)} pictures labelled, in {out}")
+        skipped = f", {len(result.skipped)} skipped (their results are there)" if result.skipped else ""
+        typer.echo(f"{len(result.files)} labelled{skipped}, in {out}")
     if result.failed:
-        typer.echo(f"{len(result.failed)} pictures could not be read; they are listed above.", err=True)
+        typer.echo(f"{len(result.failed)} failed; they are listed above.", err=True)
         raise typer.Exit(1)
 
 
@@ -348,6 +388,35 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _names(text: str) -> list[str]:
+    """``"a, b"`` -> ``["a", "b"]``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _evaluation(
+    mode: str | None,
+    window: str | None,
+    overlap: float | None,
+    scales: str | None,
+    flip: bool | None,
+    max_memory: str | None,
+    batch: int | None,
+) -> dict[str, Any]:
+    """Those settings of the section `evaluation` that options name."""
+    from pixbox.documents import parse_value
+
+    named = {
+        "mode": mode,
+        "window": window if window is None else parse_value(f"[{window}]", f"--window {window}"),
+        "overlap": overlap,
+        "scales": scales if scales is None else parse_value(f"[{scales}]", f"--scales {scales}"),
+        "flip": flip,
+        "max_memory": max_memory,
+        "batch": batch,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
 def _overrides(settings: list[str] | None) -> dict[str, Any]:
     """``["a.b=1"]`` -> ``{"a.b": 1}``; values are read as YAML."""
     from pixbox.documents import parse_value
@@ -364,6 +433,26 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
     return parsed
 
 
+def _evaluation_lines(metrics: dict[str, Any]) -> Iterator[str]:
+    """The content of metrics.json for a terminal: figures with their intervals, then those of each class."""
+    intervals = metrics["intervals"]
+
+    def line(name: str, value: float | None, figure: str) -> str:
+        interval = intervals.get(figure)
+        between = f"   {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        return f"{name:28} {'     -' if value is None else f'{value:.4f}'}{between}"
+
+    yield f"{metrics['images']} pictures, looked at {metrics['mode']}; with 95 % intervals over pictures"
+    classes = {name: values for name, values in metrics.items() if isinstance(values, dict) and name != "intervals"}
+    for name, value in metrics.items():
+        if isinstance(value, float):
+            yield line(name, value, name)
+    name, values = next(iter(classes.items()))
+    yield name
+    for class_name, value in values.items():
+        yield line(f"  {class_name}", value, f"{name}/{class_name}")
+
+
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on standard error, if that is a terminal."""
@@ -371,7 +460,7 @@ def _progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(console=console, transient=True, disable=not (console.is_terminal and is_first_process())) as bar:
         task = bar.add_task(what, total=None)
         yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
 

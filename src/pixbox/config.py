@@ -448,7 +448,7 @@ class TrainingConfig(Section):
     budget: Annotated[
         str | None,
         Field(
-            pattern=DURATION,
+            json_schema_extra={"pattern": DURATION},
             description=(
                 'Time for the whole command: "30m", "1h30m", "90s". A few steps are timed first; what fits replaces `epochs` and '
                 "`max_steps`, and is what the run's config.yaml says instead of the budget."
@@ -511,6 +511,13 @@ class TrainingConfig(Section):
         if monitor != "off" and (direction not in ("max", "min") or name not in known):
             raise ValueError(f'"{monitor}" is not known. Write `off`, or `max` or `min` and one of: {", ".join(known)}')
         return monitor
+
+    @field_validator("budget")
+    @classmethod
+    def _a_time(cls, budget: str | None) -> str | None:
+        if budget is not None and not re.fullmatch(DURATION, budget):
+            raise ValueError('write a time: "90s", "30m" or "1h30m"')
+        return budget
 
     @model_validator(mode="after")
     def _one_way_of_clipping(self) -> TrainingConfig:

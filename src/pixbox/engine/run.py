@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from torch import Tensor
@@ -21,6 +23,7 @@ from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet, kept_record, pixel_reading
 from pixbox.data.findings import CODES, Findings
 from pixbox.data.splits import Splits, labels_of, read_splits
+from pixbox.engine.budget import Budget, Overtime, fit_to_budget, read_duration
 from pixbox.engine.trainer import (
     TrainingOutcome,
     fit,
@@ -52,8 +55,12 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, console: Console) -> TrainingOutcome:
+def train_experiment(
+    experiment: Experiment, folder: Path, *, resume: bool, console: Console, began: float
+) -> TrainingOutcome:
     """Train into a run folder that does not exist yet, or with ``resume`` go on from its last checkpoint.
+
+    ``began`` is what ``time.monotonic`` was when the command began: a budget is counted from there.
 
     Raises:
         ConfigError, DataError, ModelError: the experiment cannot be trained; nothing has been written.
@@ -72,7 +79,20 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
         )
     elif not resume and is_first_process():
         run.refuse_existing()
+    if experiment.training.budget is not None and experiment.first_stage is not None:
+        raise ConfigError(
+            "a budget plans one training, not two stages",
+            where="training.budget",
+            hint="Train the first stage as a run of its own and name it in model.weights of the second.",
+        )
     prepared = _prepare(experiment, console, fresh=not goes_on)
+    sets = None
+    watchers: list[Callback] = []
+    if experiment.training.budget is not None:
+        budget = Budget(read_duration(experiment.training.budget), began)
+        sets = _open_sets(prepared)
+        prepared = _plan_in_budget(prepared, sets, budget, folder)
+        watchers.append(Overtime(budget, run.last))
     if is_first_process():
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         write_file(run.config, prepared.experiment.to_yaml())
@@ -81,15 +101,25 @@ def train_experiment(experiment: Experiment, folder: Path, *, resume: bool, cons
         for note in prepared.notes:
             log.info("%s", note)
         if experiment.first_stage is not None and not goes_on:
-            outcome = _train_first_stage(experiment, experiment.first_stage, first_stage, resume, console)
+            outcome = _train_first_stage(experiment, experiment.first_stage, first_stage, resume, console, began)
             if outcome.stopped:
                 return outcome
             weights = str(find_checkpoint(first_stage.path))
             log.info("%s", load_weights(prepared.task.network, weights).summary())
-        return _fit(prepared, run, resume=goes_on, console=console)
+        return _fit(prepared, sets or _open_sets(prepared), run, goes_on, console, watchers)
 
 
-def _fit(prepared: Prepared, run: RunFolder, *, resume: bool, console: Console) -> TrainingOutcome:
+def _plan_in_budget(
+    prepared: Prepared, sets: tuple[TrainingSet, WholeSet | None], budget: Budget, folder: Path
+) -> Prepared:
+    # On the disk of the run, where its checkpoints will be written.
+    existing = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    planned, told = fit_to_budget(prepared.task, prepared.experiment, *sets, budget, existing)
+    return replace(prepared, experiment=planned, notes=(*prepared.notes, told))
+
+
+def _open_sets(prepared: Prepared) -> tuple[TrainingSet, WholeSet | None]:
+    """The training and validation pictures, ready to be read."""
     experiment = prepared.experiment
     folder = None if experiment.data.cache_dir is None else Path(experiment.data.cache_dir)
     cached = [kept_record(record, experiment.task) for record in (*prepared.splits.train, *prepared.splits.val)]
@@ -102,13 +132,33 @@ def _fit(prepared: Prepared, run: RunFolder, *, resume: bool, console: Console) 
     train = TrainingSet(
         prepared.splits.train, reader, experiment.data, experiment.training.seed, experiment.detection.min_area
     )
-    val = WholeSet(prepared.splits.val, reader, experiment) if prepared.splits.val else None
+    return train, WholeSet(prepared.splits.val, reader, experiment) if prepared.splits.val else None
+
+
+def _fit(
+    prepared: Prepared,
+    sets: tuple[TrainingSet, WholeSet | None],
+    run: RunFolder,
+    resume: bool,
+    console: Console,
+    watchers: Sequence[Callback],
+) -> TrainingOutcome:
+    train, val = sets
     log.info("%r", train)
     if val is None:
         log.warning(
             "There is no validation set: the last checkpoint counts as the best. Set data.val or data.val_fraction."
         )
-    return fit(prepared.task, experiment, train, val, run, resume_from=run.last if resume else None, console=console)
+    return fit(
+        prepared.task,
+        prepared.experiment,
+        train,
+        val,
+        run,
+        resume_from=run.last if resume else None,
+        console=console,
+        watchers=watchers,
+    )
 
 
 def _prepare(experiment: Experiment, console: Console, *, fresh: bool) -> Prepared:
@@ -222,13 +272,16 @@ def _check_resumable(experiment: Experiment, run: RunFolder) -> Experiment:
             where=str(run.path),
             hint=f"Start a new one from these weights: --set model.weights={run.path} --out FOLDER",
         )
-    # Timed or looked up on this machine, `auto` may come to something else than it did there.
-    fixed = {"precision": saved.training.precision} if experiment.training.precision == "auto" else {}
+    # Timed or looked up on this machine, `auto` or a budget may come to something else than it did there.
+    fixed: dict[str, Any] = {"precision": saved.training.precision} if experiment.training.precision == "auto" else {}
+    if experiment.training.budget is not None:
+        fixed |= {"budget": None}
+        fixed |= {name: getattr(saved.training, name) for name in ("epochs", "max_steps", "evaluate_every")}
     return experiment.model_copy(update={"training": experiment.training.model_copy(update=fixed)})
 
 
 def _train_first_stage(
-    experiment: Experiment, stage: FirstStage, run: RunFolder, resume: bool, console: Console
+    experiment: Experiment, stage: FirstStage, run: RunFolder, resume: bool, console: Console, began: float
 ) -> TrainingOutcome:
     """Train on the coarser labels, in a run folder inside the run's."""
     training = experiment.training
@@ -242,12 +295,12 @@ def _train_first_stage(
         update={
             "name": f"{experiment.name}-first-stage",
             "data": experiment.data.model_copy(update={"labels": stage.labels}),
-            "training": training.model_copy(update={"epochs": stage.epochs}),
+            "training": training.model_copy(update={"epochs": stage.epochs, "max_steps": None}),
             "first_stage": None,
         }
     )
     log.info("First stage: %s", ", ".join(labels_of(coarse).names))
-    return train_experiment(coarse, run.path, resume=resume and run.last.is_file(), console=console)
+    return train_experiment(coarse, run.path, resume=resume and run.last.is_file(), console=console, began=began)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,63 +64,27 @@ def fit(
     *,
     resume_from: Path | None,
     console: Console,
+    watchers: Sequence[Callback] = (),
 ) -> TrainingOutcome:
     """Train to the end, or from a checkpoint to the end.
 
     ``experiment.training.precision`` must be resolved. Writes checkpoints, metrics.csv and event files into
-    ``run``.
+    ``run``. ``watchers`` are asked last.
 
     Raises:
         TrainingError: the loss is no longer a number, or memory is exhausted.
     """
-    training = experiment.training
     began = time.monotonic()
-    accelerator, devices = resolve_devices(training.accelerator, training.devices)
-    world = devices * training.nodes
+    accelerator, world = computing(experiment)
     plan = plan_training(experiment, len(train), world)
     module = TrainingModule(task, experiment, plan)
-    task.network.to(memory_format=torch.channels_last)
-    callbacks: list[Callback] = [ProgressBar(console)]
-    if training.ema > 0:
-        callbacks.append(AveragedWeights(decay=training.ema))
     # The journal first: on resume, a row that no checkpoint has reached is dropped, but a missing one is not made up.
-    callbacks += [Journal(run), Schedule(run)]
-    trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=training.nodes,
-        strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
-        precision=PRECISIONS[training.precision],  # type: ignore[arg-type]  # a closed set that mypy cannot see
-        max_epochs=1,
-        check_val_every_n_epoch=None,
-        val_check_interval=None if val is None else 1,
-        limit_val_batches=0 if val is None else None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        sync_batchnorm=training.sync_bn and accelerator != "cpu" and world > 1,
-        # Trying out algorithms pays where a size comes again; by the shorter side nearly every batch has its own.
-        benchmark=accelerator != "cpu" and experiment.data.fit != "short_side",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=callbacks,
-        plugins=[WholeFileIO()],
-    )
+    own = [ProgressBar(console), *averaging(experiment), Journal(run), Schedule(run)]
+    trainer = lightning_trainer(experiment, [*own, *watchers], validates=val is not None)
     first_step = 0 if resume_from is None else _resume_at(read_checkpoint(resume_from), plan)
     if first_step < plan.total_steps:
         loaders = Loaders(train, val, experiment, plan, first_step, on_gpu=accelerator != "cpu")
-        with stop_signals(module):
-            try:
-                trainer.fit(module, datamodule=loaders, ckpt_path=resume_from, weights_only=True)
-                stopped = False
-            except StoppedByUser:
-                stopped = True
-            except torch.OutOfMemoryError as error:
-                raise _out_of_memory(error, experiment) from None
-            finally:
-                if torch.distributed.is_initialized():
-                    torch.distributed.destroy_process_group()
+        stopped = not run_trainer(trainer, module, loaders, resume_from)
     else:
         log.info("The run is complete: %d of %d steps are done.", first_step, plan.total_steps)
         if resume_from is not None:
@@ -134,6 +98,66 @@ def fit(
         seconds=time.monotonic() - began,
         stopped=stopped,
     )
+
+
+def computing(experiment: Experiment) -> tuple[str, int]:
+    """What computes, and how many processes of it there are on all machines."""
+    training = experiment.training
+    accelerator, devices = resolve_devices(training.accelerator, training.devices)
+    return accelerator, devices * training.nodes
+
+
+def averaging(experiment: Experiment) -> list[Callback]:
+    decay = experiment.training.ema
+    return [AveragedWeights(decay=decay)] if decay > 0 else []
+
+
+def lightning_trainer(experiment: Experiment, callbacks: list[Callback], *, validates: bool) -> pl.Trainer:
+    """A trainer that does nothing but what the module and the callbacks say."""
+    training = experiment.training
+    accelerator, world = computing(experiment)
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=world // training.nodes,
+        num_nodes=training.nodes,
+        strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
+        precision=PRECISIONS[training.precision],  # type: ignore[arg-type]  # a closed set that mypy cannot see
+        max_epochs=1,
+        check_val_every_n_epoch=None,
+        val_check_interval=1 if validates else None,
+        limit_val_batches=None if validates else 0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        sync_batchnorm=training.sync_bn and accelerator != "cpu" and world > 1,
+        # Trying out algorithms pays where a size comes again; by the shorter side nearly every batch has its own.
+        benchmark=accelerator != "cpu" and experiment.data.fit != "short_side",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        plugins=[WholeFileIO()],
+    )
+
+
+def run_trainer(trainer: pl.Trainer, module: TrainingModule, loaders: Loaders, resume_from: Path | None = None) -> bool:
+    """Train; False if the user asked to stop.
+
+    Raises:
+        TrainingError: the loss is no longer a number, or memory is exhausted.
+    """
+    module.task.network.to(memory_format=torch.channels_last)
+    with stop_signals(module):
+        try:
+            trainer.fit(module, datamodule=loaders, ckpt_path=resume_from, weights_only=True)
+            return True
+        except StoppedByUser:
+            return False
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(error, module.experiment) from None
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
 
 
 def _resume_at(content: Mapping[str, Any], plan: TrainingPlan) -> int:
@@ -201,8 +225,7 @@ def plan_training(experiment: Experiment, pictures: int, world: int) -> Training
     """The length of a training on so many pictures and processes."""
     training = experiment.training
     per_epoch = steps_per_epoch(pictures, experiment.data.batch_size * training.accumulate * world)
-    total = per_epoch * training.epochs
-    return TrainingPlan(per_epoch, min(total, training.max_steps or total))
+    return TrainingPlan(per_epoch, training.max_steps or per_epoch * training.epochs)
 
 
 def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
