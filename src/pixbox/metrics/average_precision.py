@@ -232,11 +232,14 @@ class DetectionScores:
             curves[name] = PrecisionRecall(scores, found / kept, found / true) if true else None
         return curves
 
+    def detections(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(D,) scores of all detections that are not ignored, and which of them are right, that is, at IoU 0.5."""
+        ranked = list(self._ranked())
+        return np.concatenate([scores for scores, _ in ranked]), np.concatenate([right for _, right in ranked])
+
     def best_threshold(self) -> OperatingPoint | None:
         """The score threshold with the highest F1 over all pictures, the higher of equals; None if nothing is found."""
-        ranked = list(self._ranked())
-        scores = np.concatenate([scores for scores, _ in ranked])
-        right = np.concatenate([right for _, right in ranked])
+        scores, right = self.detections()
         true = int(self._true_boxes().sum())
         if not right.any():
             return None

@@ -95,7 +95,7 @@ class BoundaryScores:
     def compute(self, names: Sequence[str]) -> BoundaryMetrics:
         """Scores by class name (``names`` in the order of the indices)."""
         iou = [i / u if u else None for i, u in zip(self.intersection.tolist(), self.union.tolist(), strict=True)]
-        f1 = [_f1(*pair) for pair in zip(self.predicted.T.tolist(), self.true.T.tolist(), strict=True)]
+        f1 = [_f1(*counts) for counts in np.concatenate((self.predicted, self.true)).T.tolist()]
         return BoundaryMetrics(
             boundary_iou=_mean(iou),
             boundary_f1=_mean(f1),
@@ -173,16 +173,16 @@ def _steps_within(reach: float, row: int) -> list[int]:
     return steps
 
 
-def _f1(predicted: tuple[int, int], true: tuple[int, int]) -> float | None:
-    """Of (with a partner, all) contour pixels; None where there is nothing to compare."""
-    if predicted[1] == 0 and true[1] == 0:
+def _f1(predicted_met: int, predicted: int, true_met: int, true: int) -> float | None:
+    """From contour pixels with a partner, and all, of both; None where there is nothing to compare."""
+    if predicted == 0 and true == 0:
         return None
-    if predicted[0] == 0 and true[0] == 0:
+    if predicted_met == 0 and true_met == 0:
         return 0.0
-    if predicted[1] == 0 or true[1] == 0:
+    if predicted == 0 or true == 0:
         # All that met the other contour lies where nothing is judged.
         return None
-    precision, recall = predicted[0] / predicted[1], true[0] / true[1]
+    precision, recall = predicted_met / predicted, true_met / true
     return 2 * precision * recall / (precision + recall)
 
 
