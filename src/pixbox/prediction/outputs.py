@@ -1,27 +1,73 @@
-"""From folders of pictures to files of predictions."""
+"""From folders of pictures and videos to files of predictions."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pixbox.config import Task
-from pixbox.data.images import IMAGE_SUFFIXES
-from pixbox.errors import DataError, Fault
-from pixbox.files import write_file
-from pixbox.prediction.predictor import Predictor
-from pixbox.results import Detections, extra_file
+import torch
 
-SUFFIX: Mapping[Task, str] = {"segmentation": ".png", "detection": ".json", "classification": ".json"}
-"""Of the file that is written for each picture."""
+from pixbox.config import Task
+from pixbox.data.dataset import pixel_reading
+from pixbox.data.images import IMAGE_SUFFIXES, image_size_hw
+from pixbox.errors import ConfigError, DataError, Fault, PixboxError
+from pixbox.files import write_file
+from pixbox.labels import LabelMap
+from pixbox.prediction.pipeline import THREADS, InOrder, bytes_of, in_groups, most_bytes
+from pixbox.prediction.predictor import Predictor, Prepared
+from pixbox.prediction.video import VIDEO_SUFFIXES, frame_count, predict_video, stills
+from pixbox.results import Detections, Prediction, extra_file
+
+FRAMES = "frames"
+"""Asked for like one of ``results.EXTRAS``: the result of every frame of a video, as a file."""
+_ALL_WILL_FAIL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""What the next file would meet as well: no space, no more of it for this user, nothing may be written."""
+
+
+def result_suffix(picture: Path, task: Task) -> str:
+    """Of the file that is written for a picture."""
+    return ".png" if task == "segmentation" else ".json"
+
+
+def is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A share of the pictures: every ``count``-th, from the one at ``index`` on, which counts from 0."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def read(cls, text: str) -> Shard:
+        """``2/3``: the second of three.
+
+        Raises:
+            ConfigError: it is no share.
+        """
+        match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise ConfigError(f'"{text}" is no share of the pictures', where="--shard",
+                              hint="Write i/n: 1/3, 2/3 and 3/3 are the shares of three processes.")  # fmt: skip
+        return cls(int(match[1]) - 1, int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index + 1}of{self.count}"
 
 
 def find_pictures(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """The pictures that files and folders stand for, each with its path relative to the folder that was named.
+    """The pictures and videos that files and folders stand for, each with its path relative to the folder named.
 
     Folders are searched through all levels, but not in ``out``: what an earlier prediction wrote there is no
     input. Sorted; every picture once.
@@ -32,11 +78,10 @@ def find_pictures(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
     found: dict[Path, Path] = {}
     for given in inputs:
         if given.is_dir():
-            pictures = _search(given, out)
+            pictures = list(_search(given, out))
             if not pictures:
-                raise DataError(
-                    f"no picture in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})", where=str(given)
-                )
+                looked_for = ", ".join(sorted((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)))
+                raise DataError(f"no picture in this folder (looked for {looked_for})", where=str(given))
             found |= {picture: picture.relative_to(given) for picture in pictures}
         elif given.is_file():
             found[given] = Path(given.name)
@@ -45,27 +90,27 @@ def find_pictures(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
     return dict(sorted(found.items()))
 
 
-def _search(folder: Path, out: Path) -> list[Path]:
-    inside, root = out.resolve(), folder.resolve()
-    results = folder / inside.relative_to(root) if inside != root and inside.is_relative_to(root) else None
-    return [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not (results is not None and path.is_relative_to(results))
-    ]
+def _search(folder: Path, out: Path) -> Iterator[Path]:
+    results = os.path.realpath(out)
+    known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    for here, folders, names in os.walk(folder):
+        at_results = os.path.realpath(here) == os.path.dirname(results)
+        folders[:] = [name for name in folders if not (at_results and name == os.path.basename(results))]
+        yield from (
+            path
+            for name in names
+            if name.lower().endswith(known) and Path(name).suffix and (path := Path(here, name)).is_file()
+        )
 
 
-def output_paths(
-    pictures: Mapping[Path, Path], out: Path, extras: Sequence[str], suffix: str = ".png"
-) -> dict[Path, Path]:
+def output_paths(pictures: Mapping[Path, Path], out: Path, extras: Sequence[str], task: Task) -> dict[Path, Path]:
     """Picture -> path of its result below ``out``, where it mirrors the picture's relative path.
 
-    ``a/x.jpg`` becomes ``a/x.png``; where ``a/x.png`` is there too, ``a/x.jpg.png`` and ``a/x.png.png``.
+    ``a/x.jpg`` becomes ``a/x.png``; where ``a/x.png`` is there too, ``a/x.jpg.png`` and ``a/x.png.png``. A video
+    ``a/x.mp4`` becomes ``a/x_overlay.mp4``.
 
     Raises:
-        DataError: two masks, or a mask and one of the ``extras``, would have the same path, or would be written
+        DataError: two results, or a result and one of the ``extras``, would have the same path, or would be written
             over a picture.
     """
     stems = Counter(relative.with_suffix("") for relative in pictures.values())
@@ -73,10 +118,10 @@ def output_paths(
     paths: dict[Path, Path] = {}
     owner: dict[Path, Path] = {}
     for picture, relative in pictures.items():
-        shared = stems[relative.with_suffix("")] > 1
-        mask = out / relative.parent / f"{relative.name if shared else relative.stem}{suffix}"
-        paths[picture] = mask
-        for path in (mask, *(extra_file(mask, extra) for extra in set(extras))):
+        stem = relative.name if stems[relative.with_suffix("")] > 1 else relative.stem
+        suffix = "_overlay.mp4" if is_video(picture) else result_suffix(picture, task)
+        paths[picture] = out / relative.parent / f"{stem}{suffix}"
+        for path in files_of(picture, paths[picture], extras):
             if path in owner:
                 raise DataError(
                     f"its result would be written to {path}, and so would that of {owner[path]}",
@@ -93,61 +138,233 @@ def output_paths(
     return paths
 
 
+def files_of(picture: Path, path: Path, extras: Sequence[str]) -> list[Path]:
+    """All files of a result: the one at ``path`` and those beside it. The frames of a video are not among them."""
+    if is_video(picture):
+        return [path]
+    return [path, *(extra_file(path, extra) for extra in dict.fromkeys(extras) if extra != FRAMES)]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of some pictures. The keys are pictures.
+
+    Attributes:
+        files: what was written.
+        skipped: what was there already.
+        failed: what is wrong with those that could not be read, or their results written.
+        boxes: for ``predictions.json``: what was saved of each, whenever that was.
+    """
+
+    files: dict[Path, Path] = field(default_factory=dict)
+    skipped: dict[Path, Path] = field(default_factory=dict)
+    failed: dict[Path, tuple[Fault, ...]] = field(default_factory=dict)
+    boxes: dict[Path, dict[str, Any]] = field(default_factory=dict)
+
+    def joined(self, others: Sequence[Outcome], order: Sequence[Path]) -> Outcome:
+        """This and what came of other pictures, in the order given."""
+
+        def merged(name: str) -> dict[Path, Any]:
+            every = {key: value for one in (self, *others) for key, value in getattr(one, name).items()}
+            return {picture: every[picture] for picture in order if picture in every}
+
+        return Outcome(merged("files"), merged("skipped"), merged("failed"), merged("boxes"))
+
+
 def predict_files(
     predictor: Predictor,
     paths: Mapping[Path, Path],
     extras: Sequence[str],
-    out: Path,
-    progress: Callable[[int, int], None],
-) -> tuple[dict[Path, Path], list[Fault]]:
-    """Predict each picture and save it; a picture that cannot be read is a fault in the result.
+    *,
+    skip_existing: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Outcome:
+    """Predict each picture and save it; one that cannot be read is a fault in the result and stops no other.
 
-    ``paths`` maps pictures to files, ``extras`` are of ``results.EXTRAS``. Boxes of all pictures also come to
-    ``predictions.json`` in ``out``. Returns picture -> file for those that were written, and the faults.
+    ``paths`` maps pictures to files, ``extras`` are of ``results.EXTRAS``, or ``FRAMES``. Reading, the network and
+    writing go on at the same time, with a few pictures of memory. ``skip_existing`` leaves out what has all its files.
+    ``progress`` counts pictures, and frames of videos.
+
+    Raises:
+        PixboxError: nothing more can be written. What is written is whole.
     """
-    written: dict[Path, Path] = {}
-    failed: list[Fault] = []
-    boxes = _CocoResults(out)
-    for done, (picture, path) in enumerate(paths.items(), start=1):
+    work = _Work(predictor, extras, progress)
+    with ThreadPoolExecutor(THREADS) as readers, ThreadPoolExecutor(THREADS) as writers:
+        work.run(paths, skip_existing, readers, writers)
+    return work.outcome.joined([], list(paths))
+
+
+class _Work:
+    """What is done for one picture after the other, and what has come of them so far."""
+
+    def __init__(self, predictor: Predictor, extras: Sequence[str], progress: Callable[[int, int], None]) -> None:
+        self.outcome = Outcome()
+        self._predictor = predictor
+        self._extras = [extra for extra in dict.fromkeys(extras) if extra != FRAMES]
+        self._frames = FRAMES in extras
+        self._probabilities = "probabilities" in extras
+        self._progress = progress
+        self._sizes: dict[Path, int] = {}
+        self._done = self._total = 0
+
+    def run(
+        self,
+        paths: Mapping[Path, Path],
+        skip_existing: bool,
+        readers: ThreadPoolExecutor,
+        writers: ThreadPoolExecutor,
+    ) -> None:
+        self._sizes = {picture: max(1, frame_count(picture)) if is_video(picture) else 1 for picture in paths}
+        self._total = sum(self._sizes.values())
+        todo = [picture for picture, path in paths.items() if not (skip_existing and self._skip(picture, path))]
+        most = most_bytes(self._predictor)
+        reading: InOrder[Path, Prepared | None] = InOrder(readers, most)
+        saving: InOrder[Path, list[Path]] = InOrder(writers, most)
+        for group in in_groups(self._read(todo, reading), self._predictor):
+            if isinstance(group[0][1], Prepared):
+                for picture, result in self._label(group):
+                    work = partial(result.save, paths[picture], self._extras)
+                    for done in saving.give(picture, bytes_of(result), work):
+                        self._settle(*done, paths)
+                    if isinstance(result, Detections):
+                        self.outcome.boxes[picture] = result.to_plain()
+                continue
+            ((picture, wrong),) = group
+            if isinstance(wrong, DataError):
+                self._fail(picture, wrong.faults)
+            else:
+                for done in saving.rest():
+                    self._settle(*done, paths)
+                self._by_parts(picture, paths[picture])
+        for done in saving.rest():
+            self._settle(*done, paths)
+
+    def _read(
+        self, pictures: Sequence[Path], reading: InOrder[Path, Prepared | None]
+    ) -> Iterator[tuple[Path, Prepared | DataError | None]]:
+        def arrived(picture: Path, future: Future[Prepared | None]) -> tuple[Path, Prepared | DataError | None]:
+            try:
+                return picture, future.result()
+            except DataError as error:
+                return picture, error
+
+        for picture in pictures:
+            for one in reading.give(picture, self._bytes(picture), partial(self._prepare, picture)):
+                yield arrived(*one)
+        for one in reading.rest():
+            yield arrived(*one)
+
+    def _prepare(self, picture: Path) -> Prepared | None:
+        return None if is_video(picture) else self._predictor.prepare(picture)
+
+    def _bytes(self, picture: Path) -> int:
+        """Of a picture that is read, as far as its header tells."""
+        if is_video(picture):
+            return 0
         try:
-            result = predictor.predict(picture, probabilities="probabilities" in extras)
+            height, width = image_size_hw(picture, pixel_reading(self._predictor.run.experiment.data))
+        except DataError:
+            return 0
+        return 3 * height * width
+
+    def _label(self, group: Sequence[tuple[Path, Any]]) -> list[tuple[Path, Prediction]]:
+        try:
+            results = self._predictor.predict_together([read for _, read in group], probabilities=self._probabilities)
+        except (MemoryError, torch.OutOfMemoryError):
+            for picture, read in group:
+                height, width = read.image.shape[:2]
+                what = f"there is not enough memory for its {width} x {height} pixels"
+                self._fail(picture, (Fault(str(picture), what, "Try --mode sliding, or a smaller --max-memory."),))
+            return []
+        return [(picture, result) for (picture, _), result in zip(group, results, strict=True)]
+
+    def _by_parts(self, picture: Path, path: Path) -> None:
+        try:
+            predict_video(self._predictor, picture, path, self._extras if self._frames else None, self._show)
         except DataError as error:
-            failed.extend(error.faults)
+            self._fail(picture, error.faults)
+        except OSError as error:
+            self._cannot_write(picture, error)
         else:
-            result.save(path, extras)
-            written[picture] = path
-            if isinstance(result, Detections):
-                boxes.add(picture, result)
-        progress(done, len(paths))
-    boxes.save()
-    return written, failed
+            self._finish(picture, self.outcome.files, path)
+
+    def _settle(self, picture: Path, saved: Future[list[Path]], paths: Mapping[Path, Path]) -> None:
+        try:
+            saved.result()
+        except OSError as error:
+            self.outcome.boxes.pop(picture, None)
+            self._cannot_write(picture, error)
+        else:
+            self._finish(picture, self.outcome.files, paths[picture])
+
+    def _cannot_write(self, picture: Path, error: OSError) -> None:
+        fault = Fault(str(picture), f"its result cannot be written: {error.strerror or error}")
+        if error.errno in _ALL_WILL_FAIL:
+            hint = "What is written is whole. With --skip-existing the next call goes on from there."
+            earlier = [one for faults in self.outcome.failed.values() for one in faults]
+            raise PixboxError([*earlier, Fault(fault.where, fault.what, hint)])
+        self._fail(picture, (fault,))
+
+    def _fail(self, picture: Path, faults: tuple[Fault, ...]) -> None:
+        self._finish(picture, self.outcome.failed, faults)
+
+    def _skip(self, picture: Path, path: Path) -> bool:
+        """Whether all files of a result are there. Each was written whole or not at all."""
+        if not all(file.is_file() for file in files_of(picture, path, self._extras)):
+            return False
+        if is_video(picture):
+            wanted = stills(path, frame_count(path), self._predictor.run.experiment.task) if self._frames else []
+            if not all(file.is_file() for still in wanted for file in files_of(still, still, self._extras)):
+                return False
+        elif self._predictor.run.experiment.task == "detection":
+            boxes = _saved_boxes(path)
+            if boxes is None:
+                return False
+            self.outcome.boxes[picture] = boxes
+        self._finish(picture, self.outcome.skipped, path)
+        return True
+
+    def _finish(self, picture: Path, kind: dict[Path, Any], what: Any) -> None:
+        kind[picture] = what
+        self._done += self._sizes[picture]
+        self._show(0)
+
+    def _show(self, frames: int) -> None:
+        """``frames`` are those of the video that is under way."""
+        self._progress(min(self._done + frames, self._total), self._total)
 
 
-class _CocoResults:
-    """All boxes in COCO's results format, with the list of pictures that its ``image_id`` count."""
+def _saved_boxes(path: Path) -> dict[str, Any] | None:
+    """What an earlier call wrote for a picture; None if it is something else."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return saved if isinstance(saved, dict) and {"size", "boxes"} <= saved.keys() else None
 
-    def __init__(self, out: Path) -> None:
-        self._path = out / "predictions.json"
-        self._images: list[dict[str, Any]] = []
-        self._results: list[dict[str, Any]] = []
-        self._categories: list[dict[str, Any]] = []
 
-    def add(self, picture: Path, found: Detections) -> None:
-        image_id = len(self._images) + 1
-        height, width = found.image.shape[:2]
-        self._images.append({"id": image_id, "file_name": picture.as_posix(), "height": height, "width": width})
-        self._categories = [{"id": i, "name": name} for i, name in enumerate(found.labels.names, start=1)]
-        for (x1, y1, x2, y2), index, score in zip(
-            found.boxes_xyxy.tolist(), found.classes.tolist(), found.scores.tolist(), strict=True
-        ):
-            box = [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)]
-            self._results.append(
-                {"image_id": image_id, "category_id": index + 1, "bbox": box, "score": round(score, 5)}
-            )
+def write_coco(
+    out: Path, boxes: Mapping[Path, dict[str, Any]], pictures: Sequence[Path], labels: LabelMap, shard: Shard
+) -> None:
+    """All boxes in COCO's results format: ``predictions.json``, and in ``predictions_images.json`` what its ids mean.
 
-    def save(self) -> None:
-        """``predictions.json`` holds the results; ``predictions_images.json`` beside it what their ids mean."""
-        if self._images:
-            write_file(self._path, json.dumps(self._results))
-            described = {"images": self._images, "categories": self._categories}
-            write_file(self._path.with_name("predictions_images.json"), json.dumps(described, ensure_ascii=False))
+    ``boxes`` maps pictures to what ``Detections.to_plain`` gave. An ``image_id`` is the place among ``pictures``, all
+    that there are, from 1: shares (``predictions_1of3.json``) have different ones and may be put together.
+    """
+    numbers = {name: number for number, name in enumerate(labels.names, start=1)}
+    images, results = [], []
+    for image_id, picture in enumerate(pictures, start=1):
+        if picture not in boxes:
+            continue
+        height, width = boxes[picture]["size"]
+        images.append({"id": image_id, "file_name": picture.as_posix(), "height": height, "width": width})
+        for found in boxes[picture]["boxes"]:
+            x1, y1, x2, y2 = found["box"]
+            box = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
+            number = numbers[found["class"]]
+            results.append({"image_id": image_id, "category_id": number, "bbox": box, "score": found["score"]})
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    end = "" if shard.count == 1 else f"_{shard}"
+    described = {"images": images, "categories": categories}
+    write_file(out / f"predictions{end}.json", json.dumps(results))
+    write_file(out / f"predictions_images{end}.json", json.dumps(described, ensure_ascii=False))
