@@ -77,9 +77,46 @@ def caption(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     return drawn
 
 
+def legend(image: NDArray[np.uint8], entries: Sequence[tuple[str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """A picture, (H, W, 3) uint8 RGB, with lines of text below it on white, each entry after a patch of its colour.
+
+    It becomes wider where an entry is. Without entries it stays as it is.
+    """
+    if not entries:
+        return image
+    size = _text_size(image)
+    line, patch, gap = round(1.7 * size), size, round(0.5 * size)
+    widths = [round(_font(size, text.isascii()).getlength(text)) + patch + 3 * gap for text, _ in entries]
+    width = max(image.shape[1], gap + max(widths))
+    places: list[tuple[int, int]] = []
+    x, y = gap, 0
+    for part in widths:
+        if x + part > width and x > gap:
+            x, y = gap, y + line
+        places.append((x, y))
+        x += part
+    board = Image.new("RGB", (width, y + line + gap), (255, 255, 255))
+    pen = ImageDraw.Draw(board)
+    for (text, color), (x, y) in zip(entries, places, strict=True):
+        middle = y + (line + gap) // 2
+        square = (x, middle - patch // 2, x + patch, middle - patch // 2 + patch)
+        pen.rectangle(square, fill=tuple(int(part) for part in color), outline=(120, 120, 120))
+        font = _font(size, text.isascii())
+        # By the height of capitals, which is the same for every entry: letters below the line would lift it.
+        _, top, _, bottom = font.getbbox("H" if text.isascii() else text)
+        pen.text((x + patch + gap, middle - (top + bottom) / 2), text, fill=(20, 20, 20), font=font)
+    padding = ((0, 0), (0, width - image.shape[1]), (0, 0))
+    return np.concatenate([np.pad(image, padding, constant_values=255), np.asarray(board)])
+
+
+def _text_size(image: NDArray[np.uint8]) -> int:
+    """Pixels of a line of text, to be read at the size of the picture."""
+    return max(11, round(max(image.shape[0], image.shape[1]) / 48))
+
+
 def _write(image: NDArray[np.uint8], text: str, place_xy: tuple[float, float], color: NDArray[np.uint8]) -> None:
     """Text on a plate of a colour, its lower left corner at a place, but within the picture."""
-    font = _font(max(11, round(max(image.shape[:2]) / 48)), text.isascii())
+    font = _font(_text_size(image), text.isascii())
     left, top, right, bottom = (round(part) for part in font.getbbox(text))
     width, height = right - left + 6, bottom - top + 6
     x = round(min(max(0.0, place_xy[0]), max(0, image.shape[1] - width)))
