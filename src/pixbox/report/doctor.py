@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixbox.config import MONITORED, AugmentConfig, Experiment, Task
-from pixbox.report.evidence import Confusion, History, counted, points
+from pixbox.report.evidence import SCORE_NAMES, Confusion, History, counted, points
 from pixbox.sample import Boxes
 
 if TYPE_CHECKING:
@@ -197,10 +197,14 @@ class _Case:
         return self.true[index] >= _ENOUGH[self.task]
 
     @cached_property
-    def score_name(self) -> str:
+    def score_column(self) -> str:
         """The score by which a checkpoint is the best, or the task's own."""
         direction, _, name = (self.experiment.training.monitor if self.experiment else "off").partition(" ")
         return name if direction == "max" else MONITORED[self.task][0]
+
+    @property
+    def score_name(self) -> str:
+        return SCORE_NAMES[self.score_column]
 
     @cached_property
     def train_loss(self) -> list[tuple[float, float]]:
@@ -212,7 +216,7 @@ class _Case:
 
     @cached_property
     def scores(self) -> list[tuple[float, float]]:
-        return points(self.history, self.score_name)
+        return points(self.history, self.score_column)
 
     def learning_rate(self, factor: float) -> str:
         """The setting for a learning rate so many times the present one."""
@@ -258,7 +262,7 @@ def _calmer(case: _Case, factor: float) -> str:
 def _no_number(case: _Case) -> _Found:
     def is_lost(row: Mapping[str, float | None]) -> bool:
         train, val = row.get("train_loss"), row.get("val_loss")
-        validated = bool(case.val_loss) and row.get(case.score_name) is not None
+        validated = bool(case.val_loss) and row.get(case.score_column) is not None
         return (train is not None and not math.isfinite(train)) or (
             validated and (val is None or not math.isfinite(val))
         )
@@ -325,10 +329,10 @@ def _over_fitting(case: _Case) -> _Found:
         )
     if best_epoch < epochs:
         said.append(f"The best {case.score_name}, {best:.1%}, was at epoch {best_epoch:g} of {epochs:g}.")
-    return " ".join(said), _against_over_fitting(case)
+    return " ".join(said), f"Try {', '.join(_against_over_fitting(case))}."
 
 
-def _against_over_fitting(case: _Case) -> str:
+def _against_over_fitting(case: _Case) -> list[str]:
     tries = ["more pictures"]
     if case.experiment is None or case.experiment.data.augment == AugmentConfig():
         tries.append("`data.augment: {flip: 0.5, scale: [0.7, 1.4], brightness: 0.2, contrast: 0.2}`")
@@ -338,7 +342,7 @@ def _against_over_fitting(case: _Case) -> str:
         tries.append("`model.weights: imagenet`")
     if case.experiment is None or case.experiment.training.patience == 0:
         tries.append("`training.patience: 10`, which ends the training where nothing gets better")
-    return f"Try {', '.join(tries)}. `best.ckpt` is from before."
+    return tries
 
 
 def _still_improving(case: _Case) -> _Found:

@@ -15,7 +15,7 @@ from pixbox.config import AugmentConfig, Experiment
 from pixbox.labels import LabelMap
 from pixbox.report.charts import Series, line_chart, reliability_chart
 from pixbox.report.doctor import Advice
-from pixbox.report.evidence import Confusion, History, points
+from pixbox.report.evidence import SCORE_NAMES, Confusion, History, points
 from pixbox.report.html import Range, class_attribute, definitions, measure, percent, prose, swatch, tile
 
 if TYPE_CHECKING:
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 # More classes than this: the cells of the confusion matrix are too small for numbers.
 _READABLE_CLASSES = 12
+# More than this: the matrix is wider than half of a wide page.
+_NARROW_CLASSES = 24
 # More than this: the matrix is not looked through any more, and 254 classes would be 60,000 cells.
 _MOST_CLASSES = 100
 _MOST_CONFUSIONS = 5
-_SCORES = {
-    "segmentation": {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"},
-    "detection": {"map": "mAP", "map_50": "AP50", "map_75": "AP75"},
-    "classification": {"accuracy": "accuracy", "top5_accuracy": "top-5 accuracy"},
+_SHOWN_SCORES = {
+    "segmentation": ("miou", "pixel_accuracy"),
+    "detection": ("map", "map_50", "map_75"),
+    "classification": ("accuracy", "top5_accuracy"),
 }
 
 
@@ -158,6 +160,7 @@ def confusion_matrix(labels: LabelMap, confusion: Confusion, unit: str) -> str:
         if truth in place:
             table[place[truth], place.get(predicted, -1)] += amount
     large = len(shown) <= _READABLE_CLASSES
+    kind = f"{'large' if large else 'small'}{' vast' if len(shown) > _NARROW_CLASSES else ''}"
     head = "".join(f'<th scope="col" title="{name}"><span>{name}</span></th>' for name in columns)
     rows = []
     for truth, counts in enumerate(table):
@@ -171,7 +174,7 @@ def confusion_matrix(labels: LabelMap, confusion: Confusion, unit: str) -> str:
     return (
         '<section class="card"><h2>Confusions</h2><p class="note">Each row is a true class, each column what was '
         f"predicted; a row adds up to 100%. Green is right, red is wrong, hatched has no true {unit.removesuffix('s')}."
-        f'{part}</p><div class="scroll taller"><table class="matrix {"large" if large else "small"}"><thead><tr>'
+        f'{part}</p><div class="scroll taller"><table class="matrix {kind}"><thead><tr>'
         f"<th>true \\ predicted</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
@@ -241,8 +244,8 @@ def calibration(bins: Sequence[CalibrationBin], unit: str) -> str:
     )
     return (
         f'<section class="card"><h2>Calibration</h2><p class="note">{note}</p>'
-        f"<p>Expected calibration error: <b>{percent(error / total)}</b>, the mean distance of the bars from the "
-        f"line.</p>{reliability_chart('Share that is right over confidence', unit, bins)}</section>"
+        f'<p class="figure">Expected calibration error: <b>{percent(error / total)}</b>, the mean distance of the bars '
+        f"from the line.</p>{reliability_chart('Share that is right over confidence', unit, bins)}</section>"
     )
 
 
@@ -276,7 +279,11 @@ def training_curves(experiment: Experiment, history: History) -> str:
     rates = list(dict.fromkeys(name for row in history for name in row if name == "lr" or name.startswith("lr_")))
     plans: list[tuple[str, Mapping[str, str], Callable[[float], str]]] = [
         ("Loss", {"train_loss": "training", "val_loss": "validation"}, lambda value: f"{value:.3g}"),
-        ("Scores in validation", _SCORES[experiment.task], lambda value: f"{100 * value:.3g}%"),
+        (
+            "Scores in validation",
+            {name: SCORE_NAMES[name] for name in _SHOWN_SCORES[experiment.task]},
+            lambda value: f"{100 * value:.3g}%",
+        ),
         ("Learning rate", {name: name.removeprefix("lr_") for name in rates}, lambda value: f"{value:.2g}"),
     ]
     charts = []
