@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pixbox.checkpoint import LoadedRun, RunFolder, read_history
 from pixbox.drawing import as_png, overlay
 from pixbox.evaluation.tally import Tally
 from pixbox.files import write_file
-from pixbox.metrics import PictureErrors
+from pixbox.metrics import BoundaryMetrics, PictureErrors
 from pixbox.networks.network import parameter_counts
 from pixbox.report import (
     ClassificationExample,
@@ -23,6 +24,7 @@ from pixbox.report import (
     DetectionReport,
     Example,
     SegmentationReport,
+    diagnose,
     write_classification_report,
     write_detection_report,
     write_report,
@@ -67,11 +69,24 @@ def write_page(
         "labels": run.task.labels,
         "history": read_history(RunFolder.of(run.source).history),
         "facts": _facts(run, device),
+        "intervals": {name: tuple(ends) for name, ends in plain["intervals"].items() if ends is not None},
+        "calibration": tally.calibration().bins(),
     }
+    diagnosed = partial(diagnose, run.experiment.task, common["history"], plain, experiment=run.experiment)
     if isinstance(run.task, SegmentationTask):
         examples = [_pixel_example(run.task, item, prediction) for _, item, prediction in predicted]
         confusion = tally.scores.matrix.numpy()
-        write_report(SegmentationReport(**common, metrics=plain, confusion=confusion, examples=examples), folder)
+        write_report(
+            SegmentationReport(
+                **common,
+                metrics=plain,
+                confusion=confusion,
+                examples=examples,
+                boundary=_boundary_figures(tally.boundary.compute(run.task.labels.names)),
+                advice=diagnosed(confusion),
+            ),
+            folder,
+        )
     elif isinstance(run.task, DetectionTask):
         threshold = tally.score_threshold
         write_detection_report(
@@ -84,14 +99,27 @@ def write_page(
                     _box_example(item, prediction, tally.scores.picture_errors(index, threshold))
                     for index, item, prediction in predicted
                 ],
+                advice=diagnosed(boxes=tally.box_errors()),
             ),
             folder,
         )
     else:
         named = [_named_example(item, prediction) for _, item, prediction in predicted]
+        confusions = tally.scores.pictures
         write_classification_report(
-            ClassificationReport(**common, metrics=metrics, confusion=tally.scores.pictures, examples=named), folder
+            ClassificationReport(
+                **common, metrics=metrics, confusion=confusions, examples=named, advice=diagnosed(confusions)
+            ),
+            folder,
         )
+
+
+def _boundary_figures(metrics: BoundaryMetrics) -> dict[str, float | None]:
+    """Flat, as the page takes them."""
+    figures = {"boundary_iou": metrics.boundary_iou, "boundary_f1": metrics.boundary_f1}
+    for measure in ("class_boundary_iou", "class_boundary_f1"):
+        figures |= {f"{measure}/{name}": value for name, value in getattr(metrics, measure).items()}
+    return figures
 
 
 def _pixel_example(task: SegmentationTask, item: WholeImage, prediction: torch.Tensor) -> Example:

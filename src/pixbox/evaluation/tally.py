@@ -16,6 +16,7 @@ from pixbox.metrics import DetectionScores
 from pixbox.metrics.boundary import BoundaryScores
 from pixbox.metrics.calibration import CalibrationScores
 from pixbox.metrics.pictures import collector_for
+from pixbox.report import BoxErrors, count_box_errors
 from pixbox.sample import Category, Mask, WholeImage
 from pixbox.tasks.task import Task
 
@@ -111,6 +112,14 @@ class Tally:
             ranked = [-place for _, place in sorted(self._worst, reverse=True)]
         kept = ((index, self._kept[index]) for index in ranked)
         return [(index, found.unpack() if isinstance(found, _PackedMask) else found) for index, found in kept]
+
+    def box_errors(self) -> BoxErrors:
+        """How the boxes of the split were found, at ``score_threshold``."""
+        threshold = self.score_threshold
+        return count_box_errors(
+            (self.scores.truth(index), found.classes.numpy(), self.scores.picture_errors(index, threshold))
+            for index, found in sorted(self._kept.items())
+        )
 
     @property
     def score_threshold(self) -> float:

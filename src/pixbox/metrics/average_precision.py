@@ -254,6 +254,14 @@ class DetectionScores:
             float(scores[best]), float(found[best] / kept[best]), float(found[best] / true), float(f1.max())
         )
 
+    def truth(self, index: int) -> Boxes:
+        """What is in the picture added under ``index``.
+
+        Raises:
+            KeyError: there is no such picture.
+        """
+        return self._pictures[index].truth
+
     def picture_errors(self, index: int, score_threshold: float) -> PictureErrors:
         """What the detections of at least this score have right and wrong in the picture added under ``index``.
 
