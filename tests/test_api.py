@@ -20,10 +20,10 @@ from tiny import SIZE_HW, draw_scene, experiment
 
 PUBLIC = [
     "__version__", "Audit", "Categorization", "Detections", "Experiment", "LabelMap", "Model", "PixboxError",
-    "Segmentation", "audit", "convert", "demo", "evaluate", "load", "models", "predict", "read_experiment",
+    "Segmentation", "audit", "compare", "convert", "demo", "evaluate", "load", "models", "predict", "read_experiment",
     "schema", "train",
 ]  # fmt: skip
-VERBS = ["audit", "convert", "demo", "evaluate", "load", "models", "predict", "schema", "train"]
+VERBS = ["audit", "compare", "convert", "demo", "evaluate", "load", "models", "predict", "schema", "train"]
 
 
 @pytest.fixture(scope="module")

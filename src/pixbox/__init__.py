@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pixbox.version import __version__
 
 if TYPE_CHECKING:
-    from pixbox.api import Model, demo, evaluate, load, models, predict, schema, train
+    from pixbox.api import Model, compare, demo, evaluate, load, models, predict, schema, train
     from pixbox.config import Experiment, read_experiment
     from pixbox.errors import PixboxError
     from pixbox.labels import LabelMap
@@ -31,6 +31,7 @@ _HOME = {
     "PixboxError": "errors",
     "Segmentation": "results",
     "audit": "api",
+    "compare": "api",
     "convert": "api",
     "demo": "api",
     "evaluate": "api",
@@ -53,6 +54,7 @@ __all__ = [
     "Segmentation",
     "__version__",
     "audit",
+    "compare",
     "convert",
     "demo",
     "evaluate",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pixbox.auditing.result import Audit
     from pixbox.checkpoint import LoadedRun
+    from pixbox.comparison import Comparison
     from pixbox.conversion import Converted
     from pixbox.data.splits import SplitName
     from pixbox.evaluation import Evaluation
@@ -280,8 +281,7 @@ def evaluate(
         RunError: there is no usable checkpoint.
         ConfigError, DataError: a setting is wrong; the split is not configured or cannot be read.
     """
-    if split not in ("train", "val", "test"):
-        raise ConfigError(f'"{split}" is not a split', where="--split", hint="Known: train, val, test.")
+    _check_split(split)
     from pixbox.checkpoint import RunFolder, load_run
     from pixbox.evaluation import evaluate_run
 
@@ -291,6 +291,31 @@ def evaluate(
     run = load_run(Path(source), chosen)
     folder = Path(out) if out is not None else RunFolder.of(run.source).evaluation(split)
     return evaluate_run(run, cast("SplitName", split), folder, progress=progress)
+
+
+def compare(
+    a: str | Path, b: str | Path, *, split: str = "val", html: str | Path | None = None, seed: int = 0
+) -> Comparison:
+    """Compare two runs that `evaluate` has scored on a split: differences b - a, with intervals over pictures.
+
+    ``a`` and ``b`` are run folders, or folders that `evaluate` wrote into (``out``). Pictures that only one of them
+    has scored are left out. ``html`` is a page to write.
+
+    Raises:
+        ConfigError: no such split; the runs differ in task or classes.
+        RunError: a run is not evaluated on the split, or ``html`` is a folder.
+        DataError: they have no picture in common, or not the same truth.
+    """
+    _check_split(split)
+    if html is not None and Path(html).is_dir():
+        raise RunError("is a folder, not a file to write", where=str(html))
+    from pixbox.comparison import compare_runs
+    from pixbox.report import write_comparison_page
+
+    result = compare_runs(Path(a), Path(b), split, seed=seed)
+    if html is not None:
+        write_comparison_page(result, Path(html))
+    return result
 
 
 def predict(
@@ -399,6 +424,11 @@ def models() -> tuple[ArchitectureInfo, ...]:
 def schema() -> dict[str, Any]:
     """JSON schema of a configuration file, for editors."""
     return json_schema()
+
+
+def _check_split(split: str) -> None:
+    if split not in ("train", "val", "test"):
+        raise ConfigError(f'"{split}" is not a split', where="--split", hint="Known: train, val, test.")
 
 
 def _evaluation_config(settings: Mapping[str, Any]) -> EvaluationConfig:

@@ -250,6 +250,28 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run, or a folder that `evaluate --out` wrote.")],
+    b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another one; differences are B - A.")],
+    split: Annotated[str, typer.Option(help="train, val or test: one on which both were evaluated.")] = "val",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Two evaluated runs: which is better, in what, and whether that is more than noise."""
+    from pixbox import api
+
+    result = api.compare(a, b, split=split, html=html)
+    if as_json:
+        _print_json(result.to_plain())
+        return
+    from pixbox.comparison import in_words
+
+    typer.echo(in_words(result))
+    if html is not None:
+        typer.echo(f"Page: {html}")
+
+
+@app.command()
 def predict(
     run: Run,
     pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE|VIDEO|FOLDER...", help="What to label.")],

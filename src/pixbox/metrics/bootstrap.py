@@ -59,6 +59,17 @@ class Difference:
         """The interval lies on one side of zero: more than the choice of pictures would explain."""
         return self.interval is not None and (self.interval.low > 0 or self.interval.high < 0)
 
+    @property
+    def words(self) -> str:
+        """Whether the difference is more than noise, in a few words."""
+        if self.difference is None:
+            return "not present"
+        if self.interval is None:
+            return "too few pictures to tell"
+        if self.is_clear:
+            return f"{'B' if self.difference > 0 else 'A'} better, more than noise"
+        return "not distinguishable" if self.difference else "the same"
+
 
 def intervals(
     pictures: PictureStatistics, *, resamples: int = 1000, level: float = 0.95, seed: int = 0

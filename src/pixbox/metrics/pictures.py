@@ -366,7 +366,7 @@ class _SegmentationCollector(Collector):
         """(3, K): true class, predicted class, pixels."""
         assert isinstance(target, Mask)
         counts = ConfusionMatrix(len(self.names))
-        counts.update(prediction, torch.from_numpy(target.classes).to(prediction.device))
+        counts.update(prediction, torch.from_numpy(target.classes.copy()).to(prediction.device))
         matrix = counts.matrix.numpy()
         true, predicted = np.nonzero(matrix)
         return np.stack((true, predicted, matrix[true, predicted]))

@@ -6,6 +6,7 @@ from pixbox.report.classification_page import (
     ClassificationReport,
     write_classification_report,
 )
+from pixbox.report.compare_page import write_comparison_page
 from pixbox.report.detection_page import DetectionExample, DetectionReport, write_detection_report
 from pixbox.report.doctor import Advice, BoxErrors, count_box_errors, diagnose
 from pixbox.report.page import Example, SegmentationReport, write_report
@@ -23,6 +24,7 @@ __all__ = [
     "diagnose",
     "write_audit_page",
     "write_classification_report",
+    "write_comparison_page",
     "write_detection_report",
     "write_report",
 ]
