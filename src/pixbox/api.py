@@ -245,7 +245,7 @@ def train(
             raise ConfigError(
                 "a budget plans a training before its first step; a run goes on with the plan that it has",
                 where="--budget",
-                hint="Leave it away. --set training.epochs=N (training.max_steps, where the run has them) changes the length.",
+                hint="Leave it away. Another length: --set training.epochs=N (training.max_steps, if the run has it).",
             )
         overrides = {**(overrides or {}), "training.budget": budget}
     experiment, folder = _experiment_and_folder(source, overrides, out, resume)
@@ -339,8 +339,7 @@ def predict(
 
     Args:
         source: a run folder, or a checkpoint file.
-        save: what else to write: of ``overlay`` and, for segmentation, ``colors``, ``probabilities``; with
-            ``frames`` also the results of every frame of videos.
+        save: what else to write, of ``results.EXTRAS``; ``frames`` are the results of every frame of videos.
         skip_existing: leave out pictures whose files are all there.
         shard: ``"2/3"``: every third picture, from the second on; for processes or machines that share a folder.
         settings: of the section ``evaluation``: ``mode="sliding", scales=[0.75, 1, 1.25]``.
@@ -353,33 +352,30 @@ def predict(
     """
     from pixbox.checkpoint import load_run
     from pixbox.evaluation.group import evaluation_group
-    from pixbox.prediction.outputs import Shard, find_pictures, output_paths, predict_files, write_coco
+    from pixbox.prediction.outputs import Shard, find_pictures, output_paths, predict_files, write_summaries
     from pixbox.prediction.predictor import Predictor
 
     chosen = _with_evaluation(overrides, settings)
-    share = None if shard is None else Shard.read(shard)
+    share = Shard() if shard is None else Shard.read(shard)
     given = [pictures] if isinstance(pictures, str | Path) else pictures
     out = Path(out)
     found = find_pictures([Path(picture) for picture in given], out)
-    _check_extras(save, found)
+    _check_saved(save, found)
     with evaluation_group() as group:
-        if share is not None and group.world > 1:
+        if shard is not None and group.world > 1:
             raise ConfigError("the processes of this launch share the pictures by themselves", where="--shard",
                               hint="Leave it away, or start the processes one by one.")  # fmt: skip
         run = load_run(Path(source), chosen)
-        task = run.experiment.task
-        if task != "segmentation" and set(save) - {"overlay", "frames"}:
-            raise ConfigError(f"a model for {task} can save `overlay`, not `{', '.join(sorted(set(save)))}`",
-                              where="--save")  # fmt: skip
+        _check_saved(save, found, run.experiment.task)
+        paths = output_paths(found, out, save, run.experiment.task)
         predictor = Predictor(run, group.device)
-        paths = output_paths(found, out, save, task)
         out.mkdir(parents=True, exist_ok=True)
-        own = share or Shard(group.rank, group.world)
+        own = share if shard is not None else Shard(group.rank, group.world)
         mine = dict(list(paths.items())[own.index :: own.count])
         outcome = predict_files(predictor, mine, save, skip_existing=skip_existing, progress=progress)
         outcome = outcome.joined(group.gather(outcome), list(paths))
-        if task == "detection" and outcome.boxes and group.is_first:
-            write_coco(out, outcome.boxes, list(paths), run.task.labels, share or Shard())
+        if group.is_first:
+            write_summaries(outcome, out, save, list(paths), run.task.labels, share)
     failed = tuple(fault for faults in outcome.failed.values() for fault in faults)
     return PredictedFiles(outcome.files, outcome.skipped, failed)
 
@@ -445,13 +441,11 @@ def _with_evaluation(overrides: Overrides | None, settings: Mapping[str, Any]) -
     return {**(overrides or {}), **{f"evaluation.{name}": value for name, value in settings.items()}}
 
 
-def _check_extras(save: Sequence[str], found: Iterable[Path]) -> None:
+def _check_saved(save: Sequence[str], found: Iterable[Path], task: Task | None = None) -> None:
     from pixbox.prediction.outputs import FRAMES, is_video
-    from pixbox.results import EXTRAS
+    from pixbox.results import check_extras
 
-    for name in save:
-        if name not in (*EXTRAS, FRAMES):
-            raise ConfigError(f'"{name}" cannot be saved. {did_you_mean(name, (*EXTRAS, FRAMES))}', where="--save")
+    check_extras([name for name in save if name != FRAMES], task)
     if FRAMES in save and not any(is_video(path) for path in found):
         raise ConfigError(f"`{FRAMES}` are those of videos, and there is no video", where="--save")
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from pixbox.launch import is_first_process
+from pixbox.results import EXTRAS
 
 # Typer carries its own copy of click under a private name; this is the parent of all its complaints about usage.
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -276,7 +277,9 @@ def predict(
     run: Run,
     pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE|VIDEO|FOLDER...", help="What to label.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    save: Annotated[str, typer.Option(help="Also write: overlay,colors,probabilities; of videos: frames.")] = "",
+    save: Annotated[
+        str, typer.Option(metavar="A,B", help=f"Also write, of {', '.join(EXTRAS)}; of videos also frames.")
+    ] = "",
     mode: Mode = None,
     window: Window = None,
     overlap: Overlap = None,

@@ -9,12 +9,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from pixbox.config import Task
 from pixbox.data.dataset import pixel_reading
@@ -25,7 +27,9 @@ from pixbox.labels import LabelMap
 from pixbox.prediction.pipeline import THREADS, InOrder, bytes_of, in_groups, most_bytes
 from pixbox.prediction.predictor import Predictor, Prepared
 from pixbox.prediction.video import VIDEO_SUFFIXES, frame_count, predict_video, stills
-from pixbox.results import Detections, Prediction, extra_file
+from pixbox.results import EXTRAS, Detections, Prediction, extra_file, needs_probabilities
+from pixbox.results.saving import tables
+from pixbox.results.tables import Row, area_rows, write_table
 
 FRAMES = "frames"
 """Asked for like one of ``results.EXTRAS``: the result of every frame of a video, as a file."""
@@ -62,8 +66,9 @@ class Shard:
                               hint="Write i/n: 1/3, 2/3 and 3/3 are the shares of three processes.")  # fmt: skip
         return cls(int(match[1]) - 1, int(match[2]))
 
-    def __str__(self) -> str:
-        return f"{self.index + 1}of{self.count}"
+    def file(self, path: Path) -> Path:
+        """Where this share writes what is one file for all pictures: ``areas.csv``, or ``areas_2of3.csv``."""
+        return path if self.count == 1 else path.with_stem(f"{path.stem}_{self.index + 1}of{self.count}")
 
 
 def find_pictures(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
@@ -117,16 +122,18 @@ def output_paths(pictures: Mapping[Path, Path], out: Path, extras: Sequence[str]
     inputs = {os.path.realpath(picture) for picture in pictures}
     paths: dict[Path, Path] = {}
     owner: dict[Path, Path] = {}
+    of_all = {out / "predictions.json", out / "predictions_images.json"}
     for picture, relative in pictures.items():
         stem = relative.name if stems[relative.with_suffix("")] > 1 else relative.stem
         suffix = "_overlay.mp4" if is_video(picture) else result_suffix(picture, task)
         paths[picture] = out / relative.parent / f"{stem}{suffix}"
         for path in files_of(picture, paths[picture], extras):
-            if path in owner:
+            if path in owner or path in of_all:
+                other = f"so would that of {owner[path]}" if path in owner else "what is found in all pictures, too"
                 raise DataError(
-                    f"its result would be written to {path}, and so would that of {owner[path]}",
+                    f"its result would be written to {path}, and {other}",
                     where=str(picture),
-                    hint="Predict the two with different --out.",
+                    hint="Predict the two with different --out." if path in owner else "Give it another name.",
                 )
             if os.path.realpath(path) in inputs:
                 raise DataError(
@@ -142,7 +149,12 @@ def files_of(picture: Path, path: Path, extras: Sequence[str]) -> list[Path]:
     """All files of a result: the one at ``path`` and those beside it. The frames of a video are not among them."""
     if is_video(picture):
         return [path]
-    return [path, *(extra_file(path, extra) for extra in dict.fromkeys(extras) if extra != FRAMES)]
+    return [path, *(extra_file(path, extra) for extra in of_pictures(extras))]
+
+
+def of_pictures(extras: Sequence[str]) -> list[str]:
+    """Those of the extras that are a file for each picture."""
+    return [extra for extra in dict.fromkeys(extras) if extra != FRAMES and not EXTRAS[extra].table]
 
 
 @dataclass(slots=True)
@@ -154,12 +166,14 @@ class Outcome:
         skipped: what was there already.
         failed: what is wrong with those that could not be read, or their results written.
         boxes: for ``predictions.json``: what was saved of each, whenever that was.
+        rows: for the extra that is a table, likewise.
     """
 
     files: dict[Path, Path] = field(default_factory=dict)
     skipped: dict[Path, Path] = field(default_factory=dict)
     failed: dict[Path, tuple[Fault, ...]] = field(default_factory=dict)
     boxes: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[Path, Sequence[Row]] = field(default_factory=dict)
 
     def joined(self, others: Sequence[Outcome], order: Sequence[Path]) -> Outcome:
         """This and what came of other pictures, in the order given."""
@@ -168,7 +182,7 @@ class Outcome:
             every = {key: value for one in (self, *others) for key, value in getattr(one, name).items()}
             return {picture: every[picture] for picture in order if picture in every}
 
-        return Outcome(merged("files"), merged("skipped"), merged("failed"), merged("boxes"))
+        return Outcome(*(merged(part.name) for part in fields(Outcome)))
 
 
 def predict_files(
@@ -200,9 +214,11 @@ class _Work:
     def __init__(self, predictor: Predictor, extras: Sequence[str], progress: Callable[[int, int], None]) -> None:
         self.outcome = Outcome()
         self._predictor = predictor
-        self._extras = [extra for extra in dict.fromkeys(extras) if extra != FRAMES]
+        self._task = predictor.run.experiment.task
+        self._extras = of_pictures(extras)
         self._frames = FRAMES in extras
-        self._probabilities = "probabilities" in extras
+        self._tables = tables(extra for extra in extras if extra != FRAMES)
+        self._probabilities = needs_probabilities(self._extras)
         self._progress = progress
         self._sizes: dict[Path, int] = {}
         self._done = self._total = 0
@@ -226,8 +242,7 @@ class _Work:
                     work = partial(result.save, paths[picture], self._extras)
                     for done in saving.give(picture, bytes_of(result), work):
                         self._settle(*done, paths)
-                    if isinstance(result, Detections):
-                        self.outcome.boxes[picture] = result.to_plain()
+                    self._collect(picture, result)
                 continue
             ((picture, wrong),) = group
             if isinstance(wrong, DataError):
@@ -278,6 +293,12 @@ class _Work:
             return []
         return [(picture, result) for (picture, _), result in zip(group, results, strict=True)]
 
+    def _collect(self, picture: Path, result: Prediction) -> None:
+        if isinstance(result, Detections):
+            self.outcome.boxes[picture] = result.to_plain()
+        elif self._tables:
+            self.outcome.rows[picture] = result.table_rows()
+
     def _by_parts(self, picture: Path, path: Path) -> None:
         try:
             predict_video(self._predictor, picture, path, self._extras if self._frames else None, self._show)
@@ -293,6 +314,7 @@ class _Work:
             saved.result()
         except OSError as error:
             self.outcome.boxes.pop(picture, None)
+            self.outcome.rows.pop(picture, None)
             self._cannot_write(picture, error)
         else:
             self._finish(picture, self.outcome.files, paths[picture])
@@ -313,15 +335,29 @@ class _Work:
         if not all(file.is_file() for file in files_of(picture, path, self._extras)):
             return False
         if is_video(picture):
-            wanted = stills(path, frame_count(path), self._predictor.run.experiment.task) if self._frames else []
+            wanted = stills(path, frame_count(path), self._task) if self._frames else []
             if not all(file.is_file() for still in wanted for file in files_of(still, still, self._extras)):
                 return False
-        elif self._predictor.run.experiment.task == "detection":
-            boxes = _saved_boxes(path)
-            if boxes is None:
-                return False
-            self.outcome.boxes[picture] = boxes
+        elif not self._recall(picture, path):
+            return False
         self._finish(picture, self.outcome.skipped, path)
+        return True
+
+    def _recall(self, picture: Path, path: Path) -> bool:
+        """Read back what is collected of all pictures; False if the file is not what an earlier call wrote."""
+        try:
+            if self._task == "detection":
+                self.outcome.boxes[picture] = _saved_json(path, "boxes")
+            elif self._tables and self._task == "classification":
+                named = _saved_json(path, "probabilities")["probabilities"]
+                self.outcome.rows[picture] = [{"class": name, "probability": value} for name, value in named.items()]
+            elif self._tables:
+                with Image.open(path) as mask:
+                    counts = np.bincount(np.asarray(mask).ravel(), minlength=256)
+                names = self._predictor.labels.names
+                self.outcome.rows[picture] = area_rows(dict(zip(names, counts.tolist(), strict=False)))
+        except (OSError, ValueError):
+            return False
         return True
 
     def _finish(self, picture: Path, kind: dict[Path, Any], what: Any) -> None:
@@ -334,16 +370,25 @@ class _Work:
         self._progress(min(self._done + frames, self._total), self._total)
 
 
-def _saved_boxes(path: Path) -> dict[str, Any] | None:
-    """What an earlier call wrote for a picture; None if it is something else."""
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    return saved if isinstance(saved, dict) and {"size", "boxes"} <= saved.keys() else None
+def _saved_json(path: Path, key: str) -> dict[str, Any]:
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(saved, dict) or not {"size", key} <= saved.keys():
+        raise ValueError(f"{path} is no result")
+    return saved
 
 
-def write_coco(
+def write_summaries(
+    outcome: Outcome, out: Path, extras: Sequence[str], pictures: Sequence[Path], labels: LabelMap, shard: Shard
+) -> None:
+    """What is one file for all pictures: boxes in COCO's format, tables. Of a share: ``areas_1of3.csv``."""
+    if outcome.boxes:
+        _write_coco(out, outcome.boxes, pictures, labels, shard)
+    for name in tables(extra for extra in extras if extra != FRAMES):
+        rows = {picture.as_posix(): rows for picture, rows in outcome.rows.items()}
+        write_table(shard.file(out / EXTRAS[name].ending), name, rows)
+
+
+def _write_coco(
     out: Path, boxes: Mapping[Path, dict[str, Any]], pictures: Sequence[Path], labels: LabelMap, shard: Shard
 ) -> None:
     """All boxes in COCO's results format: ``predictions.json``, and in ``predictions_images.json`` what its ids mean.
@@ -364,7 +409,6 @@ def write_coco(
             number = numbers[found["class"]]
             results.append({"image_id": image_id, "category_id": number, "bbox": box, "score": found["score"]})
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
-    end = "" if shard.count == 1 else f"_{shard}"
     described = {"images": images, "categories": categories}
-    write_file(out / f"predictions{end}.json", json.dumps(results))
-    write_file(out / f"predictions_images{end}.json", json.dumps(described, ensure_ascii=False))
+    write_file(shard.file(out / "predictions.json"), json.dumps(results))
+    write_file(shard.file(out / "predictions_images.json"), json.dumps(described, ensure_ascii=False))

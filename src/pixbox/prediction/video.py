@@ -22,7 +22,7 @@ from pixbox.config import Task
 from pixbox.errors import DataError
 from pixbox.prediction.pipeline import THREADS, InOrder, bytes_of, in_groups, most_bytes
 from pixbox.prediction.predictor import Predictor, Prepared
-from pixbox.results import Prediction
+from pixbox.results import Prediction, needs_probabilities
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 _USUAL_RATE = 25.0
@@ -82,7 +82,7 @@ def predict_video(
         frames = 0
         for group in in_groups(_frames(capture, predictor, reading), predictor):
             pictures = [picture for _, picture in group if isinstance(picture, Prepared)]
-            for result in predictor.predict_together(pictures, probabilities="probabilities" in (extras or ())):
+            for result in predictor.predict_together(pictures, probabilities=needs_probabilities(extras or ())):
                 size = bytes_of(result)
                 for _, written in filming.give(frames, size, partial(film.add, result)):
                     written.result()
