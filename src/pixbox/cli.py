@@ -233,21 +233,27 @@ def evaluate(
 ) -> None:
     """Score a run on a labelled split: metrics.json and report.html."""
     from pixbox import api
+    from pixbox.errors import PixboxError
 
     settings = _evaluation(mode, window, overlap, scales, flip, max_memory, batch)
-    with _progress("evaluating") as progress:
-        result = api.evaluate(
-            run, _overrides(overrides), split=split, out=out, progress=partial(progress, "evaluating"), **settings
-        )
+    try:
+        with _progress("evaluating") as progress:
+            result = api.evaluate(
+                run, _overrides(overrides), split=split, out=out, progress=partial(progress, "evaluating"), **settings
+            )
+    except PixboxError:
+        if is_first_process():
+            raise
+        # All processes stop for the same reason; the first tells it.
+        raise typer.Exit(2) from None
+    if not is_first_process():
+        return
     if as_json:
         _print_json(result.metrics)
-        return
-    for name, value in result.metrics.items():
-        if isinstance(value, float):
-            typer.echo(f"{name:24} {value:.4f}")
-    for name, value in next(v for v in result.metrics.values() if isinstance(v, dict)).items():
-        typer.echo(f"  {name:22} {'not present' if value is None else f'{value:.4f}'}")
-    typer.echo(f"Report: {result.report}")
+    else:
+        for line in _evaluation_lines(result.metrics):
+            typer.echo(line)
+        typer.echo(f"Report: {result.report}")
 
 
 @app.command()
