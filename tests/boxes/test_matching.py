@@ -116,7 +116,12 @@ def test_anchors_on_ignored_boxes_are_between_unless_a_counted_box_claims_them()
 
 
 def test_ignored_boxes_claim_no_anchor() -> None:
-    assert match([LONG], [part(30), part(41)], ignored=[True]) == [NEGATIVE, BETWEEN]
+    assert match([LONG], [part(41), [0.0, 0, 300, 10]], ignored=[True]) == [BETWEEN, NEGATIVE]
+
+
+def test_an_anchor_half_within_an_ignored_box_is_between_however_small_it_is() -> None:
+    anchors = [part(5), [95.0, 0, 105, 10], [96.0, 0, 106, 10]]  # all of it, a half, four tenths
+    assert match([LONG], anchors, ignored=[True]) == [BETWEEN, BETWEEN, NEGATIVE]
 
 
 @pytest.mark.parametrize("seed", range(4))
