@@ -125,7 +125,7 @@ def write_detection_report(report: DetectionReport, folder: Path) -> Path:
         _header(report),
         doctor(report.advice),
         side_by_side(_classes(report, drawn), _precision_recall(report, drawn)),
-        calibration(report.calibration, "boxes"),
+        calibration(report.calibration, "detections"),
         training_curves(report.experiment, report.history),
         _examples(report),
         settings(report.experiment, report.facts),

@@ -40,6 +40,8 @@ _CLASS_SCORES: Mapping[Task, str] = {
 }
 # The mean of so many rows stands for the end of a course: single ones are noisy.
 _LAST_ROWS = 3
+# What the best of a noisy course and the mean of its end differ by is chance up to so many standard deviations.
+_CHANCE = 4.0
 # A loss is larger than its least so far by this factor, once or twice; and by more than this share of the first.
 _JUMP, _TWO_JUMPS, _JUMP_OF_FIRST = 2.0, 1.5, 0.1
 # A loss that falls by less, as a share, hardly moves; likewise a score, in fractions.
@@ -70,6 +72,8 @@ _MANY_WRONG, _OUTWEIGHS = 0.4, 1.5
 _SMALL_MISSED, _SMALL_ABOVE_OTHERS = 0.5, 0.25
 # Confidence and share of the right ones differ by so much on average.
 _BADLY_CALIBRATED = 0.1
+# Fewer pictures or boxes than this differ from any confidence by chance.
+_FEW_CONFIDENCES = 100
 _MOST_NAMED = 4
 
 
@@ -228,7 +232,9 @@ class _Case:
     def longer(self, factor: float) -> str:
         if self.experiment is None:
             return "more `training.epochs`"
-        epochs = self.experiment.training.epochs
+        epochs, steps = self.experiment.training.epochs, self.experiment.training.max_steps
+        if steps:
+            return f"`training.max_steps: {round(steps * factor)}` (now {steps})"
         return f"`training.epochs: {round(epochs * factor)}` (now {epochs})"
 
 
@@ -242,6 +248,21 @@ def _totals(pairs: Iterable[tuple[int, int]]) -> Counter[int]:
 def _listed(items: Sequence[str]) -> str:
     more = len(items) - _MOST_NAMED
     return "; ".join(items[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _smoothed(course: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Each point with the mean of itself and its neighbours; the least of single ones is least by chance."""
+    return [
+        (middle[0], (before[1] + middle[1] + after[1]) / 3)
+        for before, middle, after in zip(course, course[1:], course[2:], strict=False)
+    ]
+
+
+def _noise(course: Sequence[tuple[float, float]]) -> float:
+    """Standard deviation of single values about a smooth course, from their second differences."""
+    values = np.array([value for _, value in course])
+    # Of independent noise the second difference has six times the variance; its median size is 0.6745 deviations.
+    return float(np.median(np.abs(np.diff(values, 2)))) / (0.6745 * math.sqrt(6))
 
 
 def _end(course: Sequence[tuple[float, float]]) -> float:
@@ -312,12 +333,14 @@ def _over_fitting(case: _Case) -> _Found:
         return None
     epochs = case.history[-1].get("epoch") or 0.0
     best_epoch, best = max(scores, key=lambda point: point[1])
-    least_epoch, least = min(losses, key=lambda point: point[1])
-    then = min((loss for epoch, loss in case.train_loss if epoch <= least_epoch), default=math.inf)
+    least_epoch, least = min(_smoothed(losses), key=lambda point: point[1])
+    then = min((loss for epoch, loss in _smoothed(case.train_loss) if epoch <= least_epoch), default=math.inf)
     after = sum(epoch > least_epoch for epoch, _ in losses)
     falls = _end(case.train_loss) < _FALLS * then
-    rises = after >= _LAST_ROWS and _end(losses) > _RISES * least and falls
-    worse = best_epoch <= _LONG_BEFORE * epochs and _end(scores) < best - _WORSE and falls
+    rises = falls and after >= _LAST_ROWS and _end(losses) > max(_RISES * least, least + _CHANCE * _noise(losses))
+    worse = (
+        falls and best_epoch <= _LONG_BEFORE * epochs and best - _end(scores) > max(_WORSE, _CHANCE * _noise(scores))
+    )
     # The loss alone may rise by more confidence in the same errors, while the score still improves.
     if not worse and not (rises and best_epoch < epochs):
         return None
@@ -567,7 +590,7 @@ def _small_missed(case: _Case) -> _Found:
     if case.boxes is None or _wrong_boxes(case) is None:
         return None
     sides, missed = case.boxes.sides, case.boxes.missed
-    limit = float(np.quantile(sides, 1 / 3))
+    limit = float(np.quantile(sides, 1 / 3, method="lower"))
     small = sides <= limit
     if min(int(small.sum()), int((~small).sum())) < _ENOUGH["detection"]:
         return None
@@ -588,16 +611,17 @@ def _small_missed(case: _Case) -> _Found:
 
 
 def _wrong_confidence(case: _Case) -> _Found:
-    error = case.metrics.get("ece")
-    if case.few_pictures or error is None or error < _BADLY_CALIBRATED:
+    error, amount = case.metrics.get("ece"), case.metrics.get("boxes" if case.task == "detection" else "images") or 0
+    enough = not case.few_pictures if case.task == "segmentation" else amount >= _FEW_CONFIDENCES
+    if error is None or error < _BADLY_CALIBRATED or not enough:
         return None
     words = f"The confidence of a prediction and its chance to be right differ by {100 * error:.1f} points on average."
-    remedy = "Do not read the probabilities as chances. "
+    if case.task == "detection":
+        return words, "Do not read scores as chances; choose a score threshold by the curve of precision and recall."
+    remedy = "Where the bars of Calibration end below the line, the model is too sure of itself: try fewer epochs"
     if case.experiment is None or not case.experiment.loss.label_smoothing:
-        remedy += "Try `loss.label_smoothing: 0.1`, or fewer epochs."
-    else:
-        remedy += "Try fewer epochs, or more pictures."
-    return words, remedy
+        remedy += ", `loss.label_smoothing: 0.1`"
+    return words, f"{remedy}. Where they end above it, it is too careful, which harms only who reads chances from it."
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def range_text(interval: Range) -> str:
 
 def tile(name: str, value: str, kind: str = "", interval: Range | None = None) -> str:
     """One figure of a ``<dl class="tiles">``; ``kind`` is one of the style sheet's."""
-    below = f'<dd class="range">95%: {range_text(interval)}</dd>' if interval else ""
+    below = f'<dd class="range" title="95% interval">{range_text(interval)}</dd>' if interval else ""
     return f"<div{class_attribute(f'tile {kind}'.strip())}><dt>{escape(name)}</dt><dd>{escape(value)}</dd>{below}</div>"
 
 

@@ -243,9 +243,9 @@ def calibration(bins: Sequence[CalibrationBin], unit: str) -> str:
         "itself, above it too careful."
     )
     return (
-        f'<section class="card"><h2>Calibration</h2><p class="note">{note}</p>'
+        f'<section class="card calibration"><div><h2>Calibration</h2><p class="note">{note}</p>'
         f'<p class="figure">Expected calibration error: <b>{percent(error / total)}</b>, the mean distance of the bars '
-        f"from the line.</p>{reliability_chart('Share that is right over confidence', unit, bins)}</section>"
+        f"from the line.</p></div>{reliability_chart('Share that is right over confidence', unit, bins)}</section>"
     )
 
 
