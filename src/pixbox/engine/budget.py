@@ -38,7 +38,7 @@ FEW_EPOCHS = 5
 LEAST_STEPS = 10
 """Fewer steps are no training."""
 OVERTIME = 1.1
-"""Times the budget; a training that lasts longer is ended."""
+"""Times the budget; a training that would last longer is ended."""
 
 _PROBE_SHARE, _PROBE_SECONDS, _PROBE_STEPS, _PROBE_PICTURES = 0.04, 30.0, 4, 12
 _ENDLESS = 10**9
@@ -82,6 +82,11 @@ class Measured:
     checkpoint: float
     spent: float
 
+    @property
+    def end(self) -> float:
+        """What comes after the last step: a validation, the best checkpoint and the last."""
+        return self.checkpoint if self.validation is None else self.validation + 2 * self.checkpoint
+
 
 @dataclass(frozen=True)
 class Length:
@@ -101,8 +106,8 @@ def read_duration(text: str) -> int:
 
 def fit_to_budget(
     task: Task, experiment: Experiment, train: TrainingSet, val: WholeSet | None, budget: Budget, folder: Path
-) -> tuple[Experiment, str]:
-    """The experiment with the length that ends in time, and in words what was measured and chosen.
+) -> tuple[Experiment, Measured, str]:
+    """The experiment with the length that ends in time, what it was chosen by, and both in words.
 
     The network is copied before it is tried: the training starts from what ``task`` holds. Every process of a training
     must call this; all get the first one's choice. ``folder`` exists; a checkpoint is written there for a moment.
@@ -126,7 +131,7 @@ def fit_to_budget(
     }
     pictures = experiment.data.batch_size * training.accumulate * world
     told = _in_words(training, length, measured, pictures, per_epoch)
-    return experiment.model_copy(update={"training": training.model_copy(update=changes)}), told
+    return experiment.model_copy(update={"training": training.model_copy(update=changes)}), measured, told
 
 
 def choose_length(budget: float, measured: Measured, per_epoch: int, training: TrainingConfig) -> Length:
@@ -141,17 +146,19 @@ def choose_length(budget: float, measured: Measured, per_epoch: int, training: T
     def lasts(steps: int) -> float:
         return training_seconds(steps, measured, every, per_epoch, training.save_every)
 
+    def length(epochs: int | None, steps: int) -> Length:
+        asked = training.evaluate_every
+        return Length(epochs, steps, asked if asked.in_steps(per_epoch) >= steps else interval, lasts(steps))
+
     left = budget * (1 - RESERVE) - measured.spent
     most = range(1, max(2, int(left / measured.step) + 1))
     epochs = bisect.bisect_right(most, left, key=lambda count: lasts(count * per_epoch))
     if epochs >= FEW_EPOCHS:
-        return Length(epochs, epochs * per_epoch, interval, lasts(epochs * per_epoch))
+        return length(epochs, epochs * per_epoch)
     steps = bisect.bisect_right(most, left, key=lasts)
     if steps < LEAST_STEPS:
         raise _too_short((measured.spent + lasts(LEAST_STEPS)) / (1 - RESERVE), measured, training)
-    if steps % per_epoch == 0:
-        return Length(steps // per_epoch, steps, interval, lasts(steps))
-    return Length(None, steps, interval, lasts(steps))
+    return length(None if steps % per_epoch else steps // per_epoch, steps)
 
 
 def affordable_interval(asked: Interval, measured: Measured, per_epoch: int) -> Interval:
@@ -185,8 +192,9 @@ def training_seconds(steps: int, measured: Measured, every: int, per_epoch: int,
 class Overtime(Callback):
     """Ends a training that has become slower than it was when it was timed: it validates, saves and stops."""
 
-    def __init__(self, budget: Budget, last: Path) -> None:
+    def __init__(self, budget: Budget, end: float, last: Path) -> None:
         self.budget = budget
+        self.end = end
         self.last = last
         self.is_over = False
 
@@ -197,14 +205,15 @@ class Overtime(Callback):
         step, plan = module.progress.step, module.plan
         if self.is_over or step == plan.total_steps:
             return
-        late = self.budget.spent > OVERTIME * self.budget.seconds
+        late = self.budget.spent + self.end > OVERTIME * self.budget.seconds
         self.is_over = trainer.strategy.reduce_boolean_decision(late, all=False)
         if not self.is_over:
             return
         log.warning(
-            "%s are over, a tenth more than the budget: the machine was faster when the training was planned. It ends "
-            "at step %d of %d; what it has learned is saved. Going on with --resume completes the plan.",
+            "%s of the budget of %s are over, and the plan is not done: the machine was faster when it was made. The "
+            "training ends here, at step %d of %d, and is saved. Going on with --resume completes the plan.",
             say_seconds(self.budget.spent),
+            say_seconds(self.budget.seconds),
             step,
             plan.total_steps,
         )

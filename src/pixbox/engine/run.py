@@ -91,8 +91,11 @@ def train_experiment(
     if experiment.training.budget is not None:
         budget = Budget(read_duration(experiment.training.budget), began)
         sets = _open_sets(prepared)
-        prepared = _plan_in_budget(prepared, sets, budget, folder)
-        watchers.append(Overtime(budget, run.last))
+        # On the disk of the run, where its checkpoints will be written.
+        existing = next(parent for parent in folder.absolute().parents if parent.is_dir())
+        planned, measured, told = fit_to_budget(prepared.task, prepared.experiment, *sets, budget, existing)
+        prepared = replace(prepared, experiment=planned, notes=(*prepared.notes, told))
+        watchers.append(Overtime(budget, measured.end, run.last))
     if is_first_process():
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         write_file(run.config, prepared.experiment.to_yaml())
@@ -107,15 +110,6 @@ def train_experiment(
             weights = str(find_checkpoint(first_stage.path))
             log.info("%s", load_weights(prepared.task.network, weights).summary())
         return _fit(prepared, sets or _open_sets(prepared), run, goes_on, console, watchers)
-
-
-def _plan_in_budget(
-    prepared: Prepared, sets: tuple[TrainingSet, WholeSet | None], budget: Budget, folder: Path
-) -> Prepared:
-    # On the disk of the run, where its checkpoints will be written.
-    existing = next(parent for parent in folder.absolute().parents if parent.is_dir())
-    planned, told = fit_to_budget(prepared.task, prepared.experiment, *sets, budget, existing)
-    return replace(prepared, experiment=planned, notes=(*prepared.notes, told))
 
 
 def _open_sets(prepared: Prepared) -> tuple[TrainingSet, WholeSet | None]:
