@@ -111,7 +111,8 @@ def legend(image: NDArray[np.uint8], entries: Sequence[tuple[str, NDArray[np.uin
 
 def _text_size(image: NDArray[np.uint8]) -> int:
     """Pixels of a line of text, to be read at the size of the picture."""
-    return max(11, round(max(image.shape[0], image.shape[1]) / 48))
+    longest: int = max(image.shape[:2])
+    return max(11, round(longest / 48))
 
 
 def _write(image: NDArray[np.uint8], text: str, place_xy: tuple[float, float], color: NDArray[np.uint8]) -> None:

@@ -15,9 +15,9 @@ from PIL import Image
 from pixbox.drawing import as_png, caption
 from pixbox.labels import LabelMap
 from pixbox.results.checks import check_picture, check_probabilities
+from pixbox.results.rows import Row
 from pixbox.results.saving import save_files
 from pixbox.results.showing import notebook_png, size_text
-from pixbox.results.tables import Row
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -69,7 +69,7 @@ class Categorization:
         """Write the classes as JSON, and what else is asked for beside it.
 
         ``path`` is a folder (the classes become ``<name>.json``) or a file that ends in ``.json``. ``extras`` are of
-        ``EXTRAS``; the table ``classes`` is of a whole run and not written here. Returns the paths written.
+        ``EXTRAS``, not ``classes``, a table of all pictures of a run. Returns the paths written.
 
         Raises:
             ConfigError: a categorization has no such extra.

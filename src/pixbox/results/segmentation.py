@@ -18,9 +18,9 @@ from pixbox.drawing import as_png, legend, overlay, side_by_side
 from pixbox.labels import IGNORE, LabelMap
 from pixbox.results.checks import check_picture, check_probabilities
 from pixbox.results.outlines import Region, cut_holes, find_regions
+from pixbox.results.rows import Row, area_rows
 from pixbox.results.saving import save_files
 from pixbox.results.showing import notebook_png, size_text
-from pixbox.results.tables import Row, area_rows
 from pixbox.results.vectors import coco_document, feature_collection, polygon_feature
 from pixbox.sample import Georeference
 
@@ -66,7 +66,7 @@ class Segmentation:
             check_probabilities(self.probabilities, (len(self.labels), *self.mask.shape))
 
     def __repr__(self) -> str:
-        shares = [f"{name} {share:.1%}" for name, share in self._shares()]
+        shares = [f"{name} {100 * share:.1f} %" for name, share in self._shares()]
         shown = ", ".join(shares[:6]) + (f" and {len(shares) - 6} more" if len(shares) > 6 else "")
         return f"Segmentation({self.name}, {size_text(self.image)} pixels: {shown or 'no class'})"
 
@@ -133,7 +133,7 @@ class Segmentation:
     def side_by_side(self, opacity: float = 0.5) -> NDArray[np.uint8]:
         """uint8 RGB: the picture, the overlay beside it, and below them the classes that occur with their shares."""
         colors = dict(zip(self.labels.names, self.labels.colors, strict=True))
-        entries = [(f"{name} {share:.1%}", colors[name]) for name, share in self._shares()]
+        entries = [(f"{name} {100 * share:.1f} %", colors[name]) for name, share in self._shares()]
         return legend(side_by_side([self.image, self.overlay(opacity)]), entries)
 
     def save(self, path: str | Path, extras: Sequence[str] = ()) -> list[Path]:
