@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+ALWAYS_WHOLE = 1 << 20
+"""Pixels; inputs of the network up to this size need no look at the memory."""
 _SHARE = 0.5
 """Of the free memory that prediction takes if nothing is asked: other programs want some too."""
 _SCRATCH = 1.2
@@ -33,6 +35,13 @@ def read_amount(text: str) -> int:
     if match is None or match[2] not in _UNITS:
         raise ValueError(f'"{text}" is no amount of memory; write a number and one of {", ".join(_UNITS)}')
     return int(float(match[1]) * _UNITS[match[2]])
+
+
+def write_amount(amount: int) -> str:
+    """Bytes for people, as ``read_amount`` reads them: ``256 MB``."""
+    unit = next(unit for unit in ("TB", "GB", "MB", "kB") if amount >= _UNITS[unit] or unit == "kB")
+    value = amount / _UNITS[unit]
+    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
 
 
 def free_memory(device: torch.device) -> int:

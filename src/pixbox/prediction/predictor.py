@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,8 +22,9 @@ from pixbox.config import EvaluationConfig
 from pixbox.data.dataset import fit_whole, pixel_reading
 from pixbox.data.images import read_image
 from pixbox.errors import ConfigError
-from pixbox.prediction.memory import bytes_per_pixel, memory_budget
-from pixbox.prediction.objects import find_in_windows, find_many
+from pixbox.prediction.large import is_for_parts, predict_file
+from pixbox.prediction.memory import ALWAYS_WHOLE, bytes_per_pixel, memory_budget, write_amount
+from pixbox.prediction.objects import Find, find_in_windows, find_many
 from pixbox.prediction.pixels import Look, SlidingWindows, many_looks
 from pixbox.prediction.windows import Window, window_size
 from pixbox.results import Categorization, Detections, Prediction, Segmentation
@@ -31,9 +33,8 @@ from pixbox.tasks.classification import ClassificationTask
 from pixbox.tasks.detection import DetectionTask
 from pixbox.tasks.segmentation import SegmentationTask
 
+log = logging.getLogger("pixbox")
 _AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
-_ALWAYS_WHOLE = 1 << 20
-"""Pixels; pictures up to this size need no look at the memory."""
 _WINDOWS_AT_ONCE = 4
 
 
@@ -65,6 +66,7 @@ class Predictor:
         self.run = run
         self.labels = run.task.labels
         self.settings = run.experiment.evaluation
+        self._noted: set[str] = set()
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
@@ -108,6 +110,30 @@ class Predictor:
             raise ValueError(f"a picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
         return Prepared(name, image, *self._fitted(image))
 
+    def is_for_parts(self, path: Path) -> bool:
+        """Whether ``predict_file`` does with a picture what ``predict`` and ``save`` cannot. Decodes nothing.
+
+        It is too large to be predicted whole within the memory allowed, or its result is to keep its place on a map.
+
+        Raises:
+            DataError: the header tells that the picture cannot be read.
+        """
+        return is_for_parts(self, path)
+
+    def predict_file(self, path: Path, out: Path, extras: Sequence[str]) -> tuple[Prediction | None, list[Path]]:
+        """Predict one picture of any size and write its files; in parts, if the whole would take too much memory.
+
+        ``out`` is the file of the result. Where the picture is a TIFF that knows its place on a map, or is predicted in
+        parts, its mask is a TIFF of the same place, ``<stem>.tif``. Returns the result and the files, that of the mask
+        or the boxes first; no result for pixels that were predicted in parts.
+
+        Raises:
+            DataError: the picture cannot be read, or takes more memory than allowed; one of the ``extras`` cannot be
+                made of its parts.
+            OSError: a file cannot be written.
+        """
+        return predict_file(self, path, out, extras)
+
     def most_together(self, input_hw: tuple[int, int]) -> int:
         """How many pictures of this input size may go through the network at once: as many as ``batch`` asks for and
         memory allows, if the network looks at them whole and once; else one."""
@@ -126,7 +152,7 @@ class Predictor:
             return [self._result(pictures[0], *self._label_one(pictures[0], probabilities))]
         placements = [picture.placement for picture in pictures]
         results = []
-        with self._running():
+        with self.running():
             answers = self.task.answers([picture.fitted for picture in pictures], placements)
             for picture, answer in zip(pictures, answers, strict=True):
                 kept = None
@@ -165,7 +191,7 @@ class Predictor:
             return self._find(self.task, fitted, placement)
         assert isinstance(self.task, ClassificationTask)
         task = self.task
-        with self._running():
+        with self.running():
             looks = many_looks(lambda images: task.network(images).float().softmax(dim=1)[:, :, None, None],
                                self.settings.scales, self.settings.flip)  # fmt: skip
             return looks(self._tensor(fitted))[0, :, 0, 0]
@@ -191,7 +217,7 @@ class Predictor:
         """Classes, and what ``keep`` makes of the probabilities: (1, N, h, w) -> (1, K, h, w), here (K, H0, W0)."""
         task = self.task
         assert isinstance(task, SegmentationTask)
-        with self._running():
+        with self.running():
             if self.mode(fitted.shape[:2]) == "whole" and self._one_look:
                 answer = task.answer(fitted, placement)
                 kept = None if keep is None else keep(task.probabilities(answer, placement)[None])[0]
@@ -212,15 +238,31 @@ class Predictor:
         """``whole`` or ``sliding``, for a network input of this size."""
         if self.settings.mode != "auto":
             return self.settings.mode
-        if isinstance(self.task, ClassificationTask) or size_hw[0] * size_hw[1] <= _ALWAYS_WHOLE:
+        if isinstance(self.task, ClassificationTask) or size_hw[0] * size_hw[1] <= ALWAYS_WHOLE:
             return "whole"
-        largest = max(self.settings.scales) ** 2 * size_hw[0] * size_hw[1]
-        return "whole" if largest * self._bytes_per_pixel <= self.budget else "sliding"
+        needed = self.network_bytes(size_hw)
+        mode = "whole" if needed <= self.budget else "sliding"
+        if mode not in self._noted:
+            self._noted.add(mode)
+            log.info("mode auto: %s, for %d x %d pixels: the whole would take %s of memory, %s may be taken",
+                     mode, size_hw[1], size_hw[0], write_amount(needed), write_amount(self.budget))  # fmt: skip
+        return mode
+
+    def network_bytes(self, size_hw: tuple[int, int]) -> int:
+        """Bytes that looking at one picture of this size takes, with all that is asked for."""
+        return int(max(self.settings.scales) ** 2 * size_hw[0] * size_hw[1] * self._bytes_per_pixel)
 
     @cached_property
     def budget(self) -> int:
         """Bytes that prediction may take beyond what is taken now."""
         return memory_budget(self.settings.max_memory, self.device)
+
+    @cached_property
+    def host_budget(self) -> int:
+        """Of the machine's memory; on a CPU the same as ``budget``."""
+        return (
+            self.budget if self.device.type == "cpu" else memory_budget(self.settings.max_memory, torch.device("cpu"))
+        )
 
     @cached_property
     def look(self) -> Look:
@@ -235,7 +277,7 @@ class Predictor:
         """How pictures are looked at in windows, as many at once as the settings say and memory allows."""
         settings = self.settings
         window_hw = settings.window or self.run.experiment.data.size
-        one = max(settings.scales) ** 2 * window_hw[0] * window_hw[1] * self._bytes_per_pixel
+        one = self.network_bytes(window_hw)
         return SlidingWindows(
             self.look,
             classes=len(self.labels),
@@ -259,7 +301,7 @@ class Predictor:
             said = network(images)
             return said.float().softmax(dim=1) if isinstance(said, Tensor) else said
 
-        with self._running():
+        with self.running():
             return bytes_per_pixel(run, self.device)
 
     def _label_strips(
@@ -283,21 +325,15 @@ class Predictor:
         settings = self.settings
         sliding = self.mode(fitted.shape[:2]) == "sliding"
         if not sliding and self._one_look:
-            with self._running():
+            with self.running():
                 return task.decode(task.answer(fitted, placement), placement)
 
-        def find(image: NDArray[np.uint8]) -> Selection:
-            size_hw = (image.shape[0], image.shape[1])
-            whole = Placement(size_hw, size_hw, size_hw)
-            return task.decode(task.answer(image, whole), whole)
-
         content = _cut(fitted, placement)
-        looks = find_many(find, task.settings, settings.scales, settings.flip)
-        with self._running():
+        looks = self.find(task)
+        with self.running():
             if not sliding:
                 return task.in_original(looks(content), placement)
-            window_hw = window_size(settings.window or self.run.experiment.data.size, task.network.stride,
-                                    (content.shape[0], content.shape[1]))  # fmt: skip
+            window_hw = self.window_hw((content.shape[0], content.shape[1]))
             found = find_in_windows(
                 looks,
                 _reader(content),
@@ -308,11 +344,26 @@ class Predictor:
             )
             return task.in_original(found, placement)
 
+    def window_hw(self, picture_hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the windows of a picture of this size."""
+        return window_size(self.settings.window or self.run.experiment.data.size, self.task.network.stride, picture_hw)
+
+    def find(self, task: DetectionTask) -> Find:
+        """What finds boxes in a picture that the network is to see as it is, with all scales and mirror images."""
+
+        def find(image: NDArray[np.uint8]) -> Selection:
+            size_hw = (image.shape[0], image.shape[1])
+            whole = Placement(size_hw, size_hw, size_hw)
+            return task.decode(task.answer(image, whole), whole)
+
+        return find_many(find, task.settings, self.settings.scales, self.settings.flip)
+
     def _tensor(self, image: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1)[None]
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
+        """Around everything that the network computes: no gradients, the precision of training."""
         with torch.inference_mode(), self._precision():
             yield
 
