@@ -267,7 +267,8 @@ def compare(
     """Two evaluated runs: which is better, in what, and whether that is more than noise."""
     from pixbox import api
 
-    result = api.compare(a, b, split=split, html=html)
+    with _progress("comparing"):
+        result = api.compare(a, b, split=split, html=html)
     if as_json:
         _print_json(result.to_plain())
         return

@@ -96,7 +96,7 @@ class Comparison:
         low, high = f"{found.interval.low:+.4f}", f"{found.interval.high:+.4f}"
         between = f"{self.chief} {found.difference:+.4f}, {self.level:.0%} interval {low} to {high}"
         if found.is_clear:
-            return f"{'B' if found.difference > 0 else 'A'} is better, more than noise explains ({between})."
+            return f"{'B' if found.difference > 0 else 'A'} is better, by more than noise ({between})."
         return f"A and B are not distinguishable on these pictures ({between})."
 
     def to_plain(self) -> dict[str, Any]:

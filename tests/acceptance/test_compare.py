@@ -76,9 +76,9 @@ def test_words_for_a_terminal_end_with_the_verdict(command: Any, runs: tuple[Pat
     for name in ("miou", "pixel_accuracy", "class_iou, changed most", "disk", "better in B"):
         assert name in found.out
     assert "B better, more than noise" in found.out
-    assert found.out.splitlines()[-1].startswith("B is better, more than noise explains (miou +0.")
+    assert found.out.splitlines()[-1].startswith("B is better, by more than noise (miou +0.")
     turned = command("compare", b, a)
-    assert turned.out.splitlines()[-1].startswith("A is better, more than noise explains (miou -0.")
+    assert turned.out.splitlines()[-1].startswith("A is better, by more than noise (miou -0.")
 
 
 def test_a_run_against_itself_is_the_same(command: Any, runs: tuple[Path, Path]) -> None:
@@ -109,7 +109,7 @@ def test_the_page_says_what_the_words_say(command: Any, runs: tuple[Path, Path],
     source = (tmp_path / "out/compared.html").read_text()
     page = Page(source)
     assert "http" not in source.replace("http-equiv", "")
-    assert "B is better, by more than noise explains" in page.text
+    assert "B is better, by more than noise" in page.text
     assert "20 pictures in both" in page.text
     names = [row[0] for row in page.rows]
     for name in ("mIoU", "Pixel accuracy", "ground", "disk", "bar"):

@@ -297,22 +297,23 @@ def _average(ranked: Matches, weights: Floats, true: Floats) -> tuple[Floats, Fl
 
     The mean over 101 recalls of the highest precision at this recall or above.
     """
-    weight = weights[:, ranked.picture]
-    kept = weight.cumsum(axis=1)
+    # Draws side by side in memory: columns are then summed several at a time.
+    weight = np.ascontiguousarray(weights.T)[ranked.picture]
+    kept = weight.cumsum(axis=0)
     precisions, recalls = np.zeros((len(weights), len(_IOUS))), np.zeros((len(weights), len(_IOUS)))
     for number in range(len(_IOUS)):
         ignored, right = ranked.ignored[:, number], np.flatnonzero(ranked.right[:, number])
         if not len(right):
             continue
-        counted = (weight * ~ignored).cumsum(axis=1) if ignored.any() else kept
-        found = weight[:, right].cumsum(axis=1)
+        counted = (weight * ~ignored[:, None]).cumsum(axis=0) if ignored.any() else kept
+        found = weight[right].cumsum(axis=0)
         # The highest precision and each new recall are reached at right detections.
-        height = _ratio(found, counted[:, right], undefined=0.0)
-        height = np.maximum.accumulate(height[:, ::-1], axis=1)[:, ::-1]
-        recall = _ratio(found, true[:, None], undefined=0.0)
+        height = _ratio(found, counted[right], undefined=0.0)
+        height = np.maximum.accumulate(height[::-1], axis=0)[::-1]
+        recall = _ratio(found, true, undefined=0.0)
         reached = np.searchsorted(_RECALLS, recall, side="right")
-        precisions[:, number] = (height * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(_RECALLS)
-        recalls[:, number] = recall[:, -1]
+        precisions[:, number] = (height * np.diff(reached, axis=0, prepend=0)).sum(axis=0) / len(_RECALLS)
+        recalls[:, number] = recall[-1]
     return precisions, recalls
 
 

@@ -61,7 +61,7 @@ def _name(run: str) -> str:
 
 
 def _header(comparison: Comparison, title: str) -> str:
-    facts = {"A": comparison.a, "B": comparison.b, "Pictures": comparison.counted}
+    facts = {"A": comparison.a, "B": comparison.b, "Compared": comparison.counted}
     shown = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     task = f"{comparison.task.capitalize()}, two runs compared on {comparison.split}"
     return (
@@ -75,7 +75,7 @@ def _verdict(comparison: Comparison) -> str:
     name = _NAMES[comparison.chief]
     if found.is_clear:
         winner = "B" if (found.difference or 0) > 0 else "A"
-        words = f"{winner} is better, by more than noise explains"
+        words = f"{winner} is better, by more than noise"
     else:
         words = "The two cannot be told apart on these pictures"
     numbers = f"{name} {percent(found.a)} (A) and {percent(found.b)} (B)"
