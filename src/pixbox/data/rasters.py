@@ -79,8 +79,8 @@ class Raster:
         path: the file.
         size_hw: as ``read_image`` gives it.
         is_tiff: it is a TIFF.
-        is_exact: parts have the very pixels of ``read_image``. JPEG's colours have not, also inside of a TIFF: the
-            decoders fill in the colours between their samples each in its own way.
+        is_exact: parts have the very pixels of ``read_image``. JPEG's have not, also inside of a TIFF: the decoders
+            fill in the colours between their samples each in its own way; nor have colours multiplied with alpha.
         obstacle: why parts of the file cannot be read, so that ``read`` decodes it whole; empty if they can.
         block_hw: height and width of what is decoded together.
         reading_bytes: memory that reading parts takes, beside their pixels.
@@ -223,7 +223,10 @@ def _inspect_tiff(path: Path, file: IO[bytes], reading: PixelReading) -> _Pixels
     if tiff.number == "other" or not (tiff.photometric in (0, 1, 2) or is_rgb_jpeg or is_palette):
         return _Pixels(tiff=tiff, obstacle=f"it is {tiff}, colour space {tiff.photometric}")
     bands = (1,) if is_palette else reading.bands or natural_bands(tiff)
-    return _Pixels(bands, 8 if is_palette else max(8, tiff.bits), tiff, is_exact=tiff.compression != _JPEG)
+    # Pillow divides colours by their alpha and rounds.
+    is_divided = reading == AS_IT_IS and tiff.extra[-1:] == (1,)
+    is_exact = tiff.compression != _JPEG and not is_divided
+    return _Pixels(bands, 8 if is_palette else max(8, tiff.bits), tiff, is_exact=is_exact)
 
 
 def _inspect_png(file: IO[bytes], reading: PixelReading) -> _Pixels:

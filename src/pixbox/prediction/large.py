@@ -159,8 +159,8 @@ def _predict_parts(
     log.info(
         "%s: %d x %d pixels in windows of %d x %d, %s columns at once: about %s of %s of memory%s",
         raster.path.name, width, height, window_hw[1], window_hw[0], plan.band or "all", write_amount(plan.need),
-        write_amount(predictor.host_budget), "" if plan.hold or raster.is_exact else "; its JPEG colours are decoded "
-        "in parts, which may differ by some levels from those of the whole",
+        write_amount(predictor.host_budget), "" if plan.hold or raster.is_exact else "; its colours are decoded in "
+        "parts, which may differ by some levels from those of the whole",
     )  # fmt: skip
     if isinstance(task, SegmentationTask):
         return None, _label_parts(predictor, task, raster, plan, out, extras)

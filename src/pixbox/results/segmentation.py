@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pixbox.results.outlines import Region, cut_holes, find_regions
 from pixbox.results.rows import Row, area_rows
 from pixbox.results.saving import save_files
 from pixbox.results.showing import notebook_png, size_text
+from pixbox.results.streams import tiff_bytes
 from pixbox.results.vectors import coco_document, feature_collection, polygon_feature
 from pixbox.sample import Georeference
 
@@ -137,18 +139,21 @@ class Segmentation:
         return legend(side_by_side([self.image, self.overlay(opacity)]), entries)
 
     def save(self, path: str | Path, extras: Sequence[str] = ()) -> list[Path]:
-        """Write the mask as a palette PNG of class indices, and what else is asked for beside it.
+        """Write the mask as a palette picture of class indices, and what else is asked for beside it.
 
-        ``path`` is a folder (the mask becomes ``<name>.png``) or a file that ends in ``.png``. ``extras`` are of
-        ``EXTRAS``; tables such as ``areas`` are of a whole run and not written here. Returns the paths written.
+        ``path`` is a folder (the mask becomes ``<name>.png``) or a file that ends in ``.png`` or, where rasterio is
+        installed, in ``.tif``: a TIFF keeps the ``georeference``. ``extras`` are of ``EXTRAS``; tables such as
+        ``areas`` are of a whole run and not written here. Returns the paths written.
 
         Raises:
             ConfigError: a segmentation has no such extra.
             ValueError: an extra needs probabilities, and this result was made without.
         """
-        return save_files(path, self.name, ".png", extras, "segmentation", self._content)
+        is_tiff = Path(path).suffix.lower() == ".tif"
+        content = partial(self._content, is_tiff=is_tiff)
+        return save_files(path, self.name, ".tif" if is_tiff else ".png", extras, "segmentation", content)
 
-    def _content(self, extra: str) -> bytes | str:
+    def _content(self, extra: str, is_tiff: bool) -> bytes | str:
         match extra:
             case "overlay":
                 return as_png(Image.fromarray(self.overlay()))
@@ -168,6 +173,8 @@ class Segmentation:
                 return json.dumps(self.polygons(), ensure_ascii=False)
             case "geojson":
                 return json.dumps(self.geojson(), ensure_ascii=False)
+        if is_tiff:
+            return tiff_bytes(self.mask, self.labels.palette, self.georeference)
         mask = Image.fromarray(self.mask)
         mask.putpalette(self.labels.palette)
         return as_png(mask)
