@@ -47,12 +47,14 @@ class Prepared:
         image: (H, W, 3) uint8 RGB, at its original size.
         fitted: the network's input, (h, w, 3) uint8 RGB.
         placement: where the picture lies in it.
+        file_name: with its suffix, if it is a file.
     """
 
     name: str
     image: NDArray[np.uint8]
     fitted: NDArray[np.uint8]
     placement: Placement
+    file_name: str | None = None
 
 
 class Predictor:
@@ -102,13 +104,14 @@ class Predictor:
             DataError, ValueError: as for ``predict``.
         """
         if isinstance(picture, np.ndarray):
-            name, image = "picture", picture
+            name, file_name, image = "picture", None, picture
         else:
             path = Path(picture)
-            name, image = path.stem, read_image(path, pixel_reading(self.run.experiment.data))
+            name, file_name = path.stem, path.name
+            image = read_image(path, pixel_reading(self.run.experiment.data))
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"a picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
-        return Prepared(name, image, *self._fitted(image))
+        return Prepared(name, image, *self._fitted(image), file_name)
 
     def is_for_parts(self, path: Path) -> bool:
         """Whether ``predict_file`` does with a picture what ``predict`` and ``save`` cannot. Decodes nothing.
@@ -169,7 +172,8 @@ class Predictor:
     def _result(self, picture: Prepared, found: Any, probabilities: NDArray[np.float32] | None) -> Prediction:
         name, image = picture.name, picture.image
         if isinstance(self.task, SegmentationTask):
-            return Segmentation(name, image, found.cpu().numpy(), self.labels, probabilities)
+            classes = found.cpu().numpy()
+            return Segmentation(name, image, classes, self.labels, probabilities, file_name=picture.file_name)
         if isinstance(self.task, DetectionTask):
             boxes, classes, scores = (part.cpu().numpy() for part in (found.boxes_xyxy, found.classes, found.scores))
             return Detections(name, image, boxes, classes, scores, self.labels, self.task.settings.shown_score)
