@@ -12,8 +12,8 @@ from PIL import Image
 from html_page import Page
 from pixbox.config import Experiment
 from pixbox.labels import LabelMap
-from pixbox.metrics import ClassificationScores
-from pixbox.report import ClassificationExample, ClassificationReport, write_classification_report
+from pixbox.metrics import CalibrationBin, ClassificationScores
+from pixbox.report import Advice, ClassificationExample, ClassificationReport, write_classification_report
 
 # Row: true class. Eight of ten cats and 39 of 40 dogs are found.
 COUNTS = np.array([[8, 2, 0], [1, 39, 0], [0, 0, 0]])
@@ -76,6 +76,19 @@ def test_class_table_shows_accuracy_true_and_called_pictures(make_report, tmp_pa
     assert ["cat", "80.0%", "10", "9"] in rows
     assert ["dog", "97.5%", "40", "41"] in rows
     assert ["bird", "not present"] in rows
+
+
+def test_intervals_advice_and_calibration_are_shown(make_report, tmp_path):
+    report = make_report(
+        intervals={"accuracy": (0.87, 0.99), "class_accuracy/cat": (0.55, 0.95)},
+        calibration=[CalibrationBin(0.5, 1.0, 50, 0.97, 0.94)],
+        advice=[Advice("Over-fitting", "It rises.", "More pictures.", "warning")],
+    )
+    page = page_of(report, tmp_path)
+    assert "Accuracy94.0%87.0–99.0%" in page.text
+    assert ["cat", "80.0%55.0–95.0%", "10", "9"] in page.rows
+    assert "Expected calibration error: 3.0%" in page.text
+    assert "Over-fittingIt rises.More pictures." in page.text
 
 
 def test_confusions_are_counted_in_pictures(make_report, tmp_path):

@@ -17,8 +17,8 @@ from PIL import Image
 from html_page import Page
 from pixbox.config import Experiment
 from pixbox.labels import LabelMap
-from pixbox.metrics import DetectionMetrics, DetectionScores, OperatingPoint, PrecisionRecall
-from pixbox.report import DetectionExample, DetectionReport, write_detection_report
+from pixbox.metrics import CalibrationBin, DetectionMetrics, DetectionScores, OperatingPoint, PrecisionRecall
+from pixbox.report import Advice, DetectionExample, DetectionReport, write_detection_report
 from pixbox.sample import Boxes
 
 CAT, DOG = 0, 1
@@ -139,6 +139,19 @@ def test_class_table_shows_the_averages_and_boxes_of_every_class(make_report, tm
     assert ["cat", "55.4%", "55.4%", "55.6%", "54.5%", "3"] in rows
     assert ["dog", "50.5%", "50.5%", "50.0%", "54.5%", "2"] in rows
     assert ["bird", "not present"] in rows
+
+
+def test_intervals_advice_and_calibration_are_shown(make_report, tmp_path):
+    report = make_report(
+        intervals={"map": (0.4, 0.6), "class_ap_50/dog": (0.3, 0.7)},
+        calibration=[CalibrationBin(0.5, 1.0, 5, 0.8, 0.6)],
+        advice=[Advice("Many objects are missed", "Of 5.", "Try `data.size: [640, 640]`.", "warning")],
+    )
+    page = page_of(report, tmp_path)
+    assert "40.0–60.0%AP50" in page.text
+    assert ["dog", "50.5%30.0–70.0%", "50.5%", "50.0%", "54.5%", "2"] in page.rows
+    assert "5 detections, 60.0% right" in page.text
+    assert "Many objects are missedOf 5." in page.text
 
 
 def test_the_score_threshold_to_set_is_said_in_words(make_report, tmp_path):

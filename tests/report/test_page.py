@@ -3,6 +3,7 @@ import io
 import re
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -11,7 +12,8 @@ from PIL import Image
 from html_page import Page
 from pixbox.drawing import CORRECT, IGNORED, WRONG
 from pixbox.labels import IGNORE
-from pixbox.report import write_report
+from pixbox.metrics import CalibrationBin
+from pixbox.report import Advice, write_report
 
 NAMES = ("road", "building", "tree", "sky")
 
@@ -198,3 +200,77 @@ def test_a_new_report_replaces_the_former_one(make_report, tmp_path):
     write_report(make_report(NAMES, title="first"), tmp_path)
     assert "second" in page_of(make_report(NAMES, title="second"), tmp_path).text
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_doctor_speaks_before_the_figures_and_says_what_to_try(make_report, tmp_path):
+    advice = [
+        Advice("Over-fitting", "Since <epoch> 12 it rises.", "Try `training.patience: 10`.", "warning"),
+        Advice("The training ended early", "12 of 30.", "Go on.", "note"),
+    ]
+    page = page_of(make_report(NAMES, advice=advice), tmp_path)
+    assert "WarningOver-fittingSince <epoch> 12 it rises.Try training.patience: 10." in page.text
+    assert page.text.index("What the figures say") < page.text.index("Area: its share")
+    assert len(page.with_class("is-warning")) == 2
+    assert ("code", {}) in page.elements
+
+
+def test_page_without_advice_intervals_calibration_and_boundaries_does_not_mention_them(make_report, tmp_path):
+    text = page_of(make_report(NAMES), tmp_path).text
+    for words in ("What the figures say", "95%", "Calibration", "Boundaries"):
+        assert words not in text[: text.index("The whole configuration")]
+
+
+def test_intervals_stand_at_the_headline_and_at_the_bars(make_report, tmp_path):
+    intervals = {"miou": (0.251, 0.349), "class_iou/road": (0.4, 0.65)}
+    report = make_report(NAMES, intervals=intervals)
+    page = page_of(report, tmp_path)
+    assert f"{100 * report.metrics['miou']:.1f}%25.1–34.9%Pixel accuracy" in page.text
+    (whisker,) = page.with_class("whisker")
+    assert whisker["style"] == "left:40.0%;width:25.0%"
+    assert {"class": "measure", "title": "95% interval: 40.0–65.0%"} in page.all("span")
+    assert f"{100 * report.metrics['class_iou']['road']:.1f}%40.0–65.0%" in next(
+        row for row in page.rows if row[0] == "road"
+    )
+    assert "these pictures were scored and not others" in page.text
+
+
+def test_calibration_shows_bars_and_the_expected_error(make_report, tmp_path):
+    bins = [
+        CalibrationBin(0.0, 0.5, 0, None, None),
+        CalibrationBin(0.5, 0.75, 100, 0.6, 0.7),
+        CalibrationBin(0.75, 1.0, 300, 0.9, 0.8),
+    ]
+    page = page_of(make_report(NAMES, calibration=bins, history=[]), tmp_path)
+    # Both bins are 10 points off.
+    assert "Expected calibration error: 10.0%" in page.text
+    assert "Confidence 75% to 100%: 300 pixels, 80.0% right, mean confidence 90.0%" in page.text
+    assert "Confidence 0%" not in page.text
+    low, high = (bar for bar in page.all("rect") if bar["class"] == "bar")
+    assert float(high["height"]) / float(low["height"]) == pytest.approx(8 / 7, rel=0.01)
+    assert float(low["opacity"]) < float(high["opacity"]) == 1
+
+
+def test_boundaries_have_their_figures_by_class(make_report, tmp_path):
+    boundary = {"boundary_iou": 0.41, "boundary_f1": 0.62}
+    boundary |= {f"class_boundary_iou/{name}": 0.4 for name in NAMES[:3]} | {"class_boundary_iou/sky": None}
+    boundary |= {f"class_boundary_f1/{name}": 0.6 for name in NAMES[:3]} | {"class_boundary_f1/sky": None}
+    page = page_of(make_report(NAMES, boundary=boundary), tmp_path)
+    assert "Boundary IoU, mean over the classes41.0%Boundary F-score, mean over the classes62.0%" in page.text
+    assert ["tree", "40.0%", "60.0%"] in page.rows
+    assert page.rows.count(["sky", "not present"]) == 2
+
+
+@pytest.mark.parametrize(("count", "kind"), [(2, "large"), (12, "large"), (20, "small"), (59, "small vast")])
+def test_a_matrix_of_many_classes_has_small_cells_and_a_row_of_its_own(make_report, tmp_path, count, kind):
+    page = page_of(make_report([f"class {i}" for i in range(count)]), tmp_path)
+    assert page.with_class("matrix")[0]["class"] == f"matrix {kind}"
+
+
+def test_24_pictures_of_a_photographic_kind_stay_below_8_megabytes(make_report, tmp_path):
+    rng = np.random.default_rng(0)
+    small = make_report(NAMES, pictures=1).examples[0]
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (960, 1280, 3)).astype(np.uint8), (0, 0), 1.5)
+    patches = np.kron(rng.integers(0, 3, (60, 80)), np.ones((16, 16), int)).astype(np.uint8)
+    example = replace(small, image=texture, truth=patches, prediction=np.roll(patches, 5))
+    path = write_report(make_report(NAMES, examples=[example] * 24), tmp_path)
+    assert path.stat().st_size < 8_000_000

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     # It needs torch, which a chart does not.
-    from pixbox.metrics.calibration import CalibrationBin
+    from pixbox.metrics import CalibrationBin
 
 _WIDTH, _HEIGHT = 440, 250
 _UNIT_HEIGHT = 340

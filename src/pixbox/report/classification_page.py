@@ -35,8 +35,7 @@ from pixbox.report.sections import (
 
 if TYPE_CHECKING:
     # They need torch, which a page does not.
-    from pixbox.metrics import ClassificationMetrics
-    from pixbox.metrics.calibration import CalibrationBin
+    from pixbox.metrics import CalibrationBin, ClassificationMetrics
 
 # Pictures are shown about 250 px wide; twice that is sharp on dense screens.
 _LONGEST_SIDE = 480

@@ -35,8 +35,7 @@ from pixbox.sample import Boxes
 
 if TYPE_CHECKING:
     # They need torch, which a page does not.
-    from pixbox.metrics import DetectionMetrics, OperatingPoint, PictureErrors, PrecisionRecall
-    from pixbox.metrics.calibration import CalibrationBin
+    from pixbox.metrics import CalibrationBin, DetectionMetrics, OperatingPoint, PictureErrors, PrecisionRecall
 
 # Pictures are shown up to 640 px wide; half as much again is sharp enough under their boxes.
 _LONGEST_SIDE = 960

@@ -47,7 +47,7 @@ from pixbox.report.sections import (
 
 if TYPE_CHECKING:
     # It needs torch, which a page does not.
-    from pixbox.metrics.calibration import CalibrationBin
+    from pixbox.metrics import CalibrationBin
 
 # Pictures are shown about 330 px wide on a desk and 170 on a phone; twice that is sharp on dense screens.
 _LONGEST_SIDE = 640

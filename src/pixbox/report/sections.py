@@ -20,7 +20,7 @@ from pixbox.report.html import Range, class_attribute, definitions, measure, per
 
 if TYPE_CHECKING:
     # It needs torch, which a page does not.
-    from pixbox.metrics.calibration import CalibrationBin
+    from pixbox.metrics import CalibrationBin
 
 # More classes than this: the cells of the confusion matrix are too small for numbers.
 _READABLE_CLASSES = 12
