@@ -41,6 +41,6 @@ def test_the_class_and_its_probabilities_are_saved(tmp_path: Path) -> None:
     assert list(saved["probabilities"].items()) == [("hen", 0.625), ("dog", 0.25), ("cat", 0.125), ("owl", 0)]
     np.testing.assert_array_equal(np.asarray(Image.open(paths[1])), result.overlay())
     assert Image.open(io.BytesIO(result._repr_png_())).size == (80, 60)
-    for extra, words in (("side_by_side", "has no `side_by_side`"), ("classes", "one table")):
-        with pytest.raises(ConfigError, match=words):
-            result.save(tmp_path, [extra])
+    assert result.save(tmp_path / "b", ["classes"]) == [tmp_path / "b" / "x.json"]
+    with pytest.raises(ConfigError, match="has no `side_by_side`"):
+        result.save(tmp_path, ["side_by_side"])

@@ -100,9 +100,11 @@ def test_nothing_is_written_where_an_extra_cannot_be_had(tmp_path: Path) -> None
             segmentation(probabilities=None).save(tmp_path, [extra])
     with pytest.raises(ConfigError, match='Did you mean "overlay"'):
         segmentation().save(tmp_path, ["overlya"])
-    with pytest.raises(ConfigError, match="one table for all pictures"):
-        segmentation().save(tmp_path, ["areas"])
     assert not list(tmp_path.iterdir())
+
+
+def test_one_result_alone_writes_no_table_of_a_run(tmp_path: Path) -> None:
+    assert segmentation().save(tmp_path, ["areas"]) == list(tmp_path.iterdir()) == [tmp_path / "x.png"]
 
 
 def test_areas_count_pixels_and_leave_out_ignored_ones() -> None:

@@ -69,7 +69,7 @@ class Categorization:
         """Write the classes as JSON, and what else is asked for beside it.
 
         ``path`` is a folder (the classes become ``<name>.json``) or a file that ends in ``.json``. ``extras`` are of
-        ``EXTRAS``, not ``classes``, a table of all pictures of a run. Returns the paths written.
+        ``EXTRAS``; the table ``classes`` is of a whole run and not written here. Returns the paths written.
 
         Raises:
             ConfigError: a categorization has no such extra.

@@ -83,25 +83,22 @@ def extra_file(main: Path, name: str) -> Path:
 def save_files(
     path: str | Path, name: str, suffix: str, extras: Iterable[str], task: str, content: Callable[[str], bytes | str]
 ) -> list[Path]:
-    """Write a result and its extras, each whole or not at all.
+    """Write a result and its extras, each whole or not at all; a table of all pictures is left to who has them all.
 
     Args:
         path: a folder, in which the result becomes ``<name><suffix>``, or a file that ends in ``suffix``.
         content: of a file, for the name of an extra or, for the result itself, "".
 
     Raises:
-        ConfigError: the results of the task have no such extra, or it is a table of all pictures.
+        ConfigError: the results of the task have no such extra.
     """
     names = tuple(dict.fromkeys(extras))
     check_extras(names, task, where="extras")
-    if tables(names):
-        raise ConfigError(f"`{tables(names)[0]}` is one table for all pictures of a run", where="extras",
-                          hint="`pixbox.predict` and `pixbox predict --save` write it.")  # fmt: skip
     main = Path(path)
     if main.suffix.lower() != suffix:
         main = main / f"{name}{suffix}"
     files = {main: content("")}
-    files |= {extra_file(main, extra): content(extra) for extra in names}
+    files |= {extra_file(main, extra): content(extra) for extra in names if not EXTRAS[extra].table}
     for file, made in files.items():
         write_file(file, made)
     return list(files)
