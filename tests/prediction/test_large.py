@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from pixbox.drawing import overlay
 from pixbox.errors import DataError
 from pixbox.labels import LabelMap
 from pixbox.losses import build_loss
+from pixbox.prediction.large import Areas
 from pixbox.prediction.predictor import Predictor
-from pixbox.results import Segmentation
+from pixbox.results import Detections, Segmentation
+from pixbox.sample import Georeference
 from pixbox.tasks.build import build_task
 from pixbox.tasks.segmentation import SegmentationTask
 
@@ -32,6 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreference
 LABELS = LabelMap.model_validate({"classes": [{"name": name, "color": color} for name, color in (
     ("field", "#20a040"), ("road", "#808080"), ("water", "#2040c0"))]})  # fmt: skip
 UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 412345.25, 0, -0.5, 5712345.75)}
+PLACE = Georeference("EPSG:32633", (0.5, 0, 412345.25, 0, -0.5, 5712345.75), 1.0)
 TILED = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
 
 
@@ -92,7 +96,7 @@ def too_many(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_parts(given: Predictor, path: Path, out: Path, *extras: str) -> list[Path]:
     assert given.is_for_parts(path)
     result, files = given.predict_file(path, out, extras)
-    assert result is None
+    assert isinstance(result, Areas)
     return files
 
 
@@ -159,9 +163,10 @@ def test_masks_keep_place_and_colours(tmp_path: Path, parts: bool, monkeypatch: 
     expected = predictor().predict(path)
     if parts:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
-    result, files = predictor().predict_file(path, tmp_path / "out" / "scene.png", ["colors"])
-    assert (result is None) == parts
     assert isinstance(expected, Segmentation)
+    result, files = predictor().predict_file(path, tmp_path / "out" / "scene.png", ["colors"])
+    assert isinstance(result, Areas) == parts
+    assert result.table_rows() == replace(expected, georeference=PLACE).table_rows()  # type: ignore[union-attr]
     with rasterio.open(files[0]) as mask:
         assert (mask.crs, mask.transform) == (rasterio.CRS.from_epsg(32633), UTM["transform"])
         assert mask.block_shapes == [(256, 256)]
@@ -301,6 +306,6 @@ def test_boxes_are_found_in_parts(tmp_path: Path, kind: str, monkeypatch: pytest
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     result, files = finder.predict_file(path, tmp_path / "scene.json", [])
     assert files == [tmp_path / "scene.json"]
-    assert result is not None
+    assert isinstance(result, Detections)
     assert json.loads(files[0].read_text()) == expected.to_plain()  # type: ignore[union-attr]
     assert len(expected.to_plain()["boxes"]) > 10  # type: ignore[union-attr]

@@ -22,8 +22,10 @@ from pixbox.errors import DataError
 from pixbox.prediction.memory import ALWAYS_WHOLE, write_amount
 from pixbox.prediction.objects import find_in_windows
 from pixbox.prediction.windows import Window
-from pixbox.results import Categorization, Detections, Prediction, Segmentation, extra_file, needs_probabilities
+from pixbox.results import Categorization, Detections, Prediction, Segmentation, extra_file, needs_probabilities, tables
+from pixbox.results.rows import Row, area_rows
 from pixbox.results.streams import TILE, PictureStream, has_rasterio, png_stream, tiff_stream
+from pixbox.sample import Georeference
 from pixbox.tasks.classification import ClassificationTask
 from pixbox.tasks.detection import DetectionTask
 from pixbox.tasks.segmentation import SegmentationTask
@@ -53,6 +55,23 @@ class Plan:
     need: int
 
 
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """What is known of a picture whose pixels were predicted in parts.
+
+    Attributes:
+        pixels: how many each class has, by name; all classes, in the label map's order.
+        georeference: where the picture lies on the earth, if it says so.
+    """
+
+    pixels: Mapping[str, int]
+    georeference: Georeference | None
+
+    def table_rows(self) -> list[Row]:
+        """The rows of the picture in ``areas.csv``."""
+        return area_rows(self.pixels, self.georeference)
+
+
 def is_for_parts(predictor: Predictor, path: Path) -> bool:
     """Whether ``predict_file`` does with a picture what ``predict`` and ``save`` cannot. Decodes nothing.
 
@@ -67,7 +86,7 @@ def is_for_parts(predictor: Predictor, path: Path) -> bool:
 
 def predict_file(
     predictor: Predictor, path: Path, out: Path, extras: Sequence[str]
-) -> tuple[Prediction | None, list[Path]]:
+) -> tuple[Prediction | Areas, list[Path]]:
     """Predict one picture of any size and write its files; as ``Predictor.predict_file``."""
     with open_raster(path, pixel_reading(predictor.run.experiment.data)) as raster:
         georeference = raster.georeference if _is_on_map(predictor, raster) else None
@@ -143,7 +162,7 @@ def _network_bytes(predictor: Predictor, size_hw: tuple[int, int]) -> int:
 
 def _predict_parts(
     predictor: Predictor, raster: Raster, out: Path, extras: Sequence[str]
-) -> tuple[Prediction | None, list[Path]]:
+) -> tuple[Prediction | Areas, list[Path]]:
     task = predictor.task
     height, width = raster.size_hw
     if not isinstance(task, SegmentationTask | DetectionTask) or not _at_own_scale(predictor, raster.size_hw):
@@ -151,6 +170,8 @@ def _predict_parts(
         raise _too_little(predictor, raster, needed, "This model sees pictures whole, made smaller by `data.fit` or "
                           "`data.base_size`: make the picture smaller, or allow more memory.")  # fmt: skip
     is_segmentation = isinstance(task, SegmentationTask)
+    # Tables are of a whole run.
+    extras = [extra for extra in dict.fromkeys(extras) if extra not in tables(extras)]
     _check_extras(raster, "segmentation" if is_segmentation else "detection", extras)
     plan = _plan_pixels(predictor, raster, len(extras)) if is_segmentation else _plan_boxes(predictor, raster)
     if plan.hold:
@@ -163,7 +184,7 @@ def _predict_parts(
         "parts, which may differ by some levels from those of the whole",
     )  # fmt: skip
     if isinstance(task, SegmentationTask):
-        return None, _label_parts(predictor, task, raster, plan, out, extras)
+        return _label_parts(predictor, task, raster, plan, out, extras)
     result = _find_parts(predictor, task, raster)
     return result, result.save(out, extras)
 
@@ -208,7 +229,7 @@ def _plan_pixels(predictor: Predictor, raster: Raster, extras: int) -> Plan:
     # For each column: the pixels of a row of windows, of those that the next row sees again and of the rest of it;
     # rows that wait to be written; and, on the device, sums with the classes of some rows.
     on_host = 9 * high + 2 * TILE * (1 + 3 * extras) + 12 * _ROWS * extras
-    on_device = windows.memory(size_hw, 1) - 3 * high + 14 * _ROWS
+    on_device = windows.memory(size_hw, 1) - 3 * high + 22 * _ROWS
     # Windows that reach beyond their columns are read whole.
     read += 2 * wide * 9 * high
     if predictor.device.type == "cpu":
@@ -234,14 +255,14 @@ def _reading(predictor: Predictor, raster: Raster) -> tuple[bool, int]:
 
 def _label_parts(
     predictor: Predictor, task: SegmentationTask, raster: Raster, plan: Plan, out: Path, extras: Sequence[str]
-) -> list[Path]:
+) -> tuple[Areas, list[Path]]:
     """Write each finished part at once."""
-    drawn = tuple(dict.fromkeys(extras))
     is_tiff = raster.is_tiff and has_rasterio()
     target = out.with_suffix(".tif") if is_tiff else out
-    files = [target, *(extra_file(target, extra).with_suffix(".tif") for extra in drawn)]
+    files = [target, *(extra_file(target, extra).with_suffix(".tif") for extra in extras)]
     _refuse_overwriting(raster.path, files)
     rows = _Rows(raster)
+    counts = np.zeros(256, dtype=np.int64)
     with ExitStack() as stack:
         mask = stack.enter_context(_mask_stream(predictor, raster, target, is_tiff))
         pictures = [
@@ -254,12 +275,14 @@ def _label_parts(
                 some = said[:, first : first + _ROWS]
                 classes = task.classes(some[None]).cpu().numpy()
                 mask.write(window.top + first, window.left, classes)
+                counts += np.bincount(classes.ravel(), minlength=256)
                 part = Window(window.top + first, window.left, len(classes), window.width)
-                for extra, picture in zip(drawn, pictures, strict=True):
+                for extra, picture in zip(extras, pictures, strict=True):
                     colors = predictor.labels.colorize(classes)
                     shown = colors if extra == "colors" else overlay(rows.held(part), classes, predictor.labels)
                     picture.write(part.top, part.left, shown)
-    return files
+    pixels = dict(zip(predictor.labels.names, counts.tolist(), strict=False))
+    return Areas(pixels, raster.georeference), files
 
 
 def _mask_stream(

@@ -22,7 +22,7 @@ from pixbox.config import EvaluationConfig
 from pixbox.data.dataset import fit_whole, pixel_reading
 from pixbox.data.images import read_image
 from pixbox.errors import ConfigError
-from pixbox.prediction.large import is_for_parts, predict_file
+from pixbox.prediction.large import Areas, is_for_parts, predict_file
 from pixbox.prediction.memory import ALWAYS_WHOLE, bytes_per_pixel, memory_budget, write_amount
 from pixbox.prediction.objects import Find, find_in_windows, find_many
 from pixbox.prediction.pixels import Look, SlidingWindows, many_looks
@@ -123,12 +123,12 @@ class Predictor:
         """
         return is_for_parts(self, path)
 
-    def predict_file(self, path: Path, out: Path, extras: Sequence[str]) -> tuple[Prediction | None, list[Path]]:
+    def predict_file(self, path: Path, out: Path, extras: Sequence[str]) -> tuple[Prediction | Areas, list[Path]]:
         """Predict one picture of any size and write its files; in parts, if the whole would take too much memory.
 
         ``out`` is the file of the result. Where the picture is a TIFF that knows its place on a map, or is predicted in
-        parts, its mask is a TIFF of the same place, ``<stem>.tif``. Returns the result and the files, that of the mask
-        or the boxes first; no result for pixels that were predicted in parts.
+        parts, its mask is a TIFF of the same place, ``<stem>.tif``. Returns the result, or of pixels that were
+        predicted in parts their ``Areas``, and the files, that of the mask or the boxes first.
 
         Raises:
             DataError: the picture cannot be read, or takes more memory than allowed; one of the ``extras`` cannot be
