@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pixbox.drawing import error_map, overlay, side_by_side
+from pixbox.drawing import draw_confusion, error_map, overlay, side_by_side
 from pixbox.labels import IGNORE, LabelClass, LabelMap
 
 LABELS = LabelMap(
@@ -62,3 +62,23 @@ def test_pictures_of_other_sizes_are_refused():
         side_by_side([image, image[:1]])
     with pytest.raises(ValueError, match="one height"):
         side_by_side([])
+
+
+def test_a_confusion_matrix_is_drawn_by_its_shares():
+    drawn = draw_confusion(np.array([[50, 50, 0], [0, 7, 0], [0, 0, 0]]), ["cat", "dog", "bird"])
+    side = 40
+    # A corner of each cell, clear of the number in its middle.
+    cells = drawn[-3 * side :: side, -3 * side :: side][:3, :3].astype(int)
+    cat, cat_as_dog, dog, nothing, absent = cells[0, 0], cells[0, 1], cells[1, 1], cells[0, 2], cells[2, 1]
+    assert cat[1] > cat[0], "right is green"
+    assert dog[0] < cat[0], "more of it is darker"
+    assert cat_as_dog[0] > cat_as_dog[1], "wrong is red"
+    assert (nothing == 255).all()
+    assert absent[0] == absent[1] == absent[2] < 255, "a class without truth is grey"
+
+
+def test_a_confusion_matrix_of_many_classes_stays_a_picture_of_a_screen():
+    drawn = draw_confusion(
+        np.eye(100, dtype=np.int64), [f"a class with a very long name, number {i}" for i in range(100)]
+    )
+    assert drawn.shape[0] == drawn.shape[1] < 1700

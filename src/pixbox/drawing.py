@@ -17,6 +17,7 @@ from pixbox.labels import IGNORE, LabelMap
 CORRECT, WRONG, IGNORED = (222, 226, 230), (214, 40, 57), (24, 26, 30)
 """Colours of an error map."""
 
+_RIGHT = (46, 160, 103)
 _GAP = 4
 _FONTS = (
     "NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "msyh.ttc", "simsun.ttc", "PingFang.ttc",
@@ -166,6 +167,37 @@ def side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     gap = np.full((pictures[0].shape[0], _GAP, 3), 255, dtype=np.uint8)
     parts = [part for picture in pictures for part in (gap, picture)]
     return np.concatenate(parts[1:], axis=1)
+
+
+def draw_confusion(confusion: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.uint8]:
+    """An (N, N) matrix of counts as a picture of shares, (H, W, 3) uint8; row: true class, column: what it was called.
+
+    Right is green, wrong red, a class without truth grey; of twelve classes or fewer, percents stand in the cells.
+    """
+    total = confusion.sum(axis=1, keepdims=True)
+    shares, hit = confusion / np.maximum(total, 1), np.eye(len(names), dtype=np.bool_)
+    # The root lifts small errors above the white of none.
+    shade = np.where(hit, shares, np.sqrt(shares))[:, :, None]
+    cells = 255 - shade * (255 - np.where(hit[:, :, None], _RIGHT, WRONG))
+    cells[total[:, 0] == 0] = 225
+    numbered = len(names) <= 12
+    side, size = (40, 13) if numbered else (14, 11)
+    fonts = [_font(size, name.isascii()) for name in names]
+    # Longer names are cut.
+    margin = min(180, 12 + max(round(font.getlength(name)) for font, name in zip(fonts, names, strict=True)))
+    board = Image.new("RGB", (margin + side * len(names), margin + side * len(names)), (255, 255, 255))
+    board.paste(Image.fromarray(cells.astype(np.uint8).repeat(side, axis=0).repeat(side, axis=1)), (margin, margin))
+    pen = ImageDraw.Draw(board)
+    for number, (name, font) in enumerate(zip(names, fonts, strict=True)):
+        start = margin + side * number
+        plate = Image.new("RGB", (margin, side), (255, 255, 255))
+        ImageDraw.Draw(plate).text((6, side / 2), name, fill=(20, 20, 20), font=font, anchor="lm")
+        board.paste(plate, (0, start))
+        board.paste(plate.rotate(90, expand=True), (start, 0))
+        for other in range(len(names) if numbered else 0):
+            place = (margin + side * (other + 0.5), start + side / 2)
+            pen.text(place, f"{100 * shares[number, other]:.0f}", fill=(20, 20, 20), font=font, anchor="mm")
+    return np.asarray(board)
 
 
 def as_png(image: Image.Image) -> bytes:

@@ -351,6 +351,7 @@ def test_tensorboard_holds_scalars_rates_and_fifteen_rows(tmp_path: Path) -> Non
     (image,) = events.Images("input | target | prediction")
     height = np.asarray(Image.open(__import__("io").BytesIO(image.encoded_image_string))).shape[0]
     assert height % 15 == 0
+    assert len(events.Images("confusion, row: truth")) == 1
 
 
 def test_first_stage_gives_its_weights_to_the_second(scenes: Path, tmp_path: Path, write_config: Any) -> None:

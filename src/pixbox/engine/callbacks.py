@@ -22,14 +22,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pixbox.checkpoint import RunFolder, read_history
 from pixbox.config import MONITORED
-from pixbox.drawing import side_by_side
+from pixbox.drawing import draw_confusion, side_by_side
 from pixbox.engine.module import TrainingFigures, TrainingModule
 from pixbox.files import write_file
+from pixbox.metrics import ClassificationScores, ConfusionMatrix
 from pixbox.sample import Batch, WholeImage
 
 log = logging.getLogger("pixbox")
 
 GRID_ROWS, GRID_HEIGHT = 15, 240
+# Of more, a confusion matrix has cells too small to read.
+READABLE_CLASSES = 100
 
 
 class StoppedByUser(Exception):
@@ -197,6 +200,9 @@ class Journal(Callback):
             width = max(picture.shape[1] for picture in self.pictures)
             padded = [np.pad(p, ((0, 4), (0, width - p.shape[1]), (0, 0))) for p in self.pictures]
             self.writer.add_image("input | target | prediction", np.concatenate(padded), step, dataformats="HWC")
+        names, confusion = module.task.labels.names, _confusion(module)
+        if confusion is not None:
+            self.writer.add_image("confusion, row: truth", draw_confusion(confusion, names), step, dataformats="HWC")
         if module.experiment.training.log_histograms:
             for name, parameter in module.task.named_parameters():
                 self.writer.add_histogram(f"weights/{name.replace('.', '/')}", parameter, step)
@@ -300,6 +306,21 @@ def _counted(module: TrainingModule) -> dict[str, float | None]:
     """What the task makes of its predictions on training pictures."""
     seen = module.train_figures.confusion
     return {} if seen is None else module.task.training_figures(seen)
+
+
+def _confusion(module: TrainingModule) -> NDArray[np.int64] | None:
+    """(N, N) counts of the last validation, row: true class; None for boxes, and where nobody could read it."""
+    counts, classes = module.val_counts, len(module.task.labels)
+    if classes > READABLE_CLASSES:
+        return None
+    if isinstance(counts, ConfusionMatrix):
+        return counts.matrix.numpy()
+    if not isinstance(counts, ClassificationScores):
+        return None
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    for pair, number in counts.pictures.items():
+        matrix[pair] = number
+    return matrix
 
 
 def _monitored(module: TrainingModule, monitor: str) -> float | None:

@@ -94,6 +94,7 @@ class TrainingModule(pl.LightningModule):
         self.val_loss_sums = torch.zeros(2, 0, dtype=torch.float64)
         self.val_images = 0
         self.val_metrics: Metrics | None = None
+        self.val_counts: Scores | None = None  # of all processes
         self.stop_asked = False  # of this process; `stop_agreed`: known to all, at the same step
         self.stop_agreed = False
 
@@ -228,7 +229,7 @@ class TrainingModule(pl.LightningModule):
             images += part_images
             if part_sums.shape[1]:  # A process without a picture has none.
                 sums = part_sums if sums.shape[1] == 0 else sums + part_sums
-        self.val_metrics = self.task.metrics(scores, images)
+        self.val_counts, self.val_metrics = scores, self.task.metrics(scores, images)
         loss = self.task.total(sums[0], sums[1]).item()
         self.progress.metrics = {
             **{name: value for name, value in self.val_metrics.to_plain().items() if not isinstance(value, dict)},
