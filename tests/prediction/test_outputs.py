@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from pixbox.config import EvaluationConfig
@@ -202,6 +203,33 @@ def test_the_table_of_areas_counts_skipped_pictures_too(tmp_path: Path) -> None:
     assert tables[0] == tables[1]
     bright = int(picture_and_truth(*SIZE_HW)[1].sum())
     assert f"p00.png,bright,{bright}," in tables[0]
+
+
+def test_a_mask_on_a_map_is_known_again(tmp_path: Path) -> None:
+    image, truth = picture_and_truth(*SIZE_HW)
+    (tmp_path / "in").mkdir()
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 400000, 0, -0.5, 5600000)}
+    with rasterio.open(tmp_path / "in/field.tif", "w", driver="GTiff", count=3, height=SIZE_HW[0], width=SIZE_HW[1],
+                       dtype="uint8", **place) as file:  # fmt: skip
+        file.write(image.transpose(2, 0, 1))
+    paths = paths_of(tmp_path / "in", tmp_path / "out", "areas", "overlay")
+    tables = []
+    for _ in range(2):
+        outcome = predict_files(predictor(), paths, ["areas", "overlay"], skip_existing=True)
+        write_summaries(outcome, tmp_path / "out", ["areas"], list(paths), LABELS, Shard())
+        tables.append((tmp_path / "out/areas.csv").read_text())
+    assert list(outcome.skipped.values()) == [tmp_path / "out/field.tif"]
+    assert tables[0] == tables[1]
+    # A pixel is half a metre wide and high.
+    assert tables[0].splitlines()[2].endswith(f",{truth.sum() / 4}")
+    np.testing.assert_array_equal(mask_of(tmp_path / "out/field.tif"), truth)
+
+
+def test_a_picture_is_not_its_own_result(tmp_path: Path) -> None:
+    image, _ = picture_and_truth(*SIZE_HW)
+    Image.fromarray(image).save(tmp_path / "a.tif")
+    paths = {tmp_path / "a.tif": tmp_path / "a.png"}
+    assert predict_files(predictor(), paths, [], skip_existing=True).files == paths
 
 
 def test_a_file_of_someone_else_is_no_result(tmp_path: Path) -> None:

@@ -21,25 +21,21 @@ from PIL import Image
 from pixbox.config import Task
 from pixbox.data.dataset import pixel_reading
 from pixbox.data.images import IMAGE_SUFFIXES, image_size_hw
+from pixbox.data.rasters import open_raster
 from pixbox.errors import ConfigError, DataError, Fault, PixboxError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
-from pixbox.prediction.pipeline import THREADS, InOrder, bytes_of, in_groups, most_bytes
+from pixbox.prediction.large import Areas
+from pixbox.prediction.pipeline import RESULT_SUFFIX, THREADS, InOrder, bytes_of, in_groups, most_bytes
 from pixbox.prediction.predictor import Predictor, Prepared
 from pixbox.prediction.video import VIDEO_SUFFIXES, frame_count, predict_video, stills
-from pixbox.results import EXTRAS, Detections, Prediction, extra_file, needs_probabilities
+from pixbox.results import EXTRAS, Detections, Prediction, extra_file, needs_probabilities, tables
 from pixbox.results.rows import Row, area_rows, write_table
-from pixbox.results.saving import tables
 
 FRAMES = "frames"
 """Asked for like one of ``results.EXTRAS``: the result of every frame of a video, as a file."""
 _ALL_WILL_FAIL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """What the next file would meet as well: no space, no more of it for this user, nothing may be written."""
-
-
-def result_suffix(picture: Path, task: Task) -> str:
-    """Of the file that is written for a picture."""
-    return ".png" if task == "segmentation" else ".json"
 
 
 def is_video(path: Path) -> bool:
@@ -130,7 +126,7 @@ def output_paths(pictures: Mapping[Path, Path], out: Path, extras: Sequence[str]
     of_all = {out / "predictions.json", out / "predictions_images.json"}
     for picture, relative in pictures.items():
         stem = relative.name if stems[relative.with_suffix("")] > 1 else relative.stem
-        suffix = "_overlay.mp4" if is_video(picture) else result_suffix(picture, task)
+        suffix = "_overlay.mp4" if is_video(picture) else RESULT_SUFFIX[task]
         paths[picture] = out / relative.parent / f"{stem}{suffix}"
         for path in files_of(picture, paths[picture], extras):
             if path in owner or path in of_all:
@@ -220,6 +216,7 @@ class _Work:
         self.outcome = Outcome()
         self._predictor = predictor
         self._task = predictor.run.experiment.task
+        self._reading = pixel_reading(predictor.run.experiment.data)
         self._extras = of_pictures(extras)
         self._frames = FRAMES in extras
         self._tables = tables(extra for extra in extras if extra != FRAMES)
@@ -269,21 +266,21 @@ class _Work:
                 return picture, error
 
         for picture in pictures:
-            for one in reading.give(picture, self._bytes(picture), partial(self._prepare, picture)):
+            size = self._bytes(picture)
+            work = _nothing if size is None else partial(self._predictor.prepare, picture)
+            for one in reading.give(picture, size or 0, work):
                 yield arrived(*one)
         for one in reading.rest():
             yield arrived(*one)
 
-    def _prepare(self, picture: Path) -> Prepared | None:
-        return None if is_video(picture) else self._predictor.prepare(picture)
-
-    def _bytes(self, picture: Path) -> int:
-        """Of a picture that is read, as far as its header tells."""
-        if is_video(picture):
-            return 0
+    def _bytes(self, picture: Path) -> int | None:
+        """Of a picture's pixels, by its header; None if it is not to be read at once."""
         try:
-            height, width = image_size_hw(picture, pixel_reading(self._predictor.run.experiment.data))
+            if is_video(picture) or self._predictor.is_for_parts(picture):
+                return None
+            height, width = image_size_hw(picture, self._reading)
         except DataError:
+            # Said by whoever reads it.
             return 0
         return 3 * height * width
 
@@ -298,15 +295,21 @@ class _Work:
             return []
         return [(picture, result) for (picture, _), result in zip(group, results, strict=True)]
 
-    def _collect(self, picture: Path, result: Prediction) -> None:
+    def _collect(self, picture: Path, result: Prediction | Areas) -> None:
         if isinstance(result, Detections):
             self.outcome.boxes[picture] = result.to_plain()
         elif self._tables:
             self.outcome.rows[picture] = result.table_rows()
 
     def _by_parts(self, picture: Path, path: Path) -> None:
+        """A video, or a picture that is not held whole or keeps its place on a map."""
         try:
-            predict_video(self._predictor, picture, path, self._extras if self._frames else None, self._show)
+            if is_video(picture):
+                predict_video(self._predictor, picture, path, self._extras if self._frames else None, self._show)
+            else:
+                result, files = self._predictor.predict_file(picture, path, [*self._extras, *self._tables])
+                path = files[0]
+                self._collect(picture, result)
         except DataError as error:
             self._fail(picture, error.faults)
         except OSError as error:
@@ -337,15 +340,16 @@ class _Work:
 
     def _skip(self, picture: Path, path: Path) -> bool:
         """Whether all files of a result are there. Each was written whole or not at all."""
-        if not all(file.is_file() for file in files_of(picture, path, self._extras)):
+        found = [_written(file, picture) for file in files_of(picture, path, self._extras)]
+        if found[0] is None or None in found:
             return False
         if is_video(picture):
             wanted = stills(path, frame_count(path), self._task) if self._frames else []
             if not all(file.is_file() for still in wanted for file in files_of(still, still, self._extras)):
                 return False
-        elif not self._recall(picture, path):
+        elif not self._recall(picture, found[0]):
             return False
-        self._finish(picture, self.outcome.skipped, path)
+        self._finish(picture, self.outcome.skipped, found[0])
         return True
 
     def _recall(self, picture: Path, path: Path) -> bool:
@@ -357,11 +361,11 @@ class _Work:
                 named = _saved_json(path, "probabilities")["probabilities"]
                 self.outcome.rows[picture] = [{"class": name, "probability": value} for name, value in named.items()]
             elif self._tables:
-                with Image.open(path) as mask:
-                    counts = np.bincount(np.asarray(mask).ravel(), minlength=256)
-                names = self._predictor.labels.names
-                self.outcome.rows[picture] = area_rows(dict(zip(names, counts.tolist(), strict=False)))
-        except (OSError, ValueError):
+                with Image.open(path) as mask, open_raster(picture, self._reading) as raster:
+                    counts = np.bincount(np.asarray(mask).ravel(), minlength=256).tolist()
+                    named = dict(zip(self._predictor.labels.names, counts, strict=False))
+                    self.outcome.rows[picture] = area_rows(named, raster.georeference)
+        except (OSError, ValueError, DataError, Image.DecompressionBombError):
             return False
         return True
 
@@ -373,6 +377,18 @@ class _Work:
     def _show(self, frames: int) -> None:
         """``frames`` are those of the video that is under way."""
         self._progress(min(self._done + frames, self._total), self._total)
+
+
+def _nothing() -> None:
+    """Of what is not read ahead."""
+
+
+def _written(file: Path, picture: Path) -> Path | None:
+    """A file of a result if it is there, or the TIFF that stands for it: of a picture on a map, or one too large."""
+    for one in (file, file.with_suffix(".tif")):
+        if one.is_file() and not one.samefile(picture):
+            return one
+    return None
 
 
 def _saved_json(path: Path, key: str) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import fields
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from pixbox.config import Task
 from pixbox.errors import DataError
 from pixbox.prediction.predictor import Predictor, Prepared
 from pixbox.results import Prediction
@@ -17,6 +18,8 @@ from pixbox.results import Prediction
 Key = TypeVar("Key")
 Done = TypeVar("Done")
 
+RESULT_SUFFIX: Mapping[Task, str] = {"segmentation": ".png", "detection": ".json", "classification": ".json"}
+"""Of the file that is written for a picture or a frame; a mask on a map, or in parts of a TIFF, is a ``.tif``."""
 THREADS = 4
 """For reading and again for writing: decoding, packing and waiting for disks leave the interpreter to others."""
 _MOST_ITEMS = 8

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pixbox.config import Task
 from pixbox.errors import DataError
-from pixbox.prediction.pipeline import THREADS, InOrder, bytes_of, in_groups, most_bytes
+from pixbox.prediction.pipeline import RESULT_SUFFIX, THREADS, InOrder, bytes_of, in_groups, most_bytes
 from pixbox.prediction.predictor import Predictor, Prepared
 from pixbox.results import Prediction, needs_probabilities
 
@@ -42,8 +42,7 @@ def frame_count(video: Path) -> int:
 
 def still(video: Path, index: int, task: Task) -> Path:
     """Where the result of a frame lies: for ``x_overlay.mp4`` in ``x/frame_000000.png``, counted from 0."""
-    suffix = ".png" if task == "segmentation" else ".json"
-    return video.parent / video.name.removesuffix("_overlay.mp4") / f"frame_{index:06d}{suffix}"
+    return video.parent / video.name.removesuffix("_overlay.mp4") / f"frame_{index:06d}{RESULT_SUFFIX[task]}"
 
 
 def stills(video: Path, frames: int, task: Task) -> list[Path]:
