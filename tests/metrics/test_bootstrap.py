@@ -82,6 +82,14 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     assert 0.89 <= held / 200 <= 0.99
 
 
+def test_a_split_in_which_every_picture_stands_twice_is_narrower_by_the_root_of_two() -> None:
+    right = random_answers(0, 100, 0.5)
+    once, twice = (
+        limits(intervals(answers(pictures), resamples=ROUNDS)["accuracy"]) for pictures in (right, right.repeat(2))
+    )
+    assert (once[1] - once[0]) / (twice[1] - twice[0]) == pytest.approx(2**0.5, rel=0.07)
+
+
 def test_a_seed_draws_the_same_again() -> None:
     pictures = answers(random_answers(0, 50, 0.5))
     assert intervals(pictures, seed=1) == intervals(pictures, seed=1)
