@@ -3,6 +3,8 @@ import re
 import numpy as np
 import pytest
 
+from html_page import Page
+from pixbox.metrics import CalibrationBin
 from pixbox.report.charts import (
     Bar,
     Series,
@@ -11,6 +13,7 @@ from pixbox.report.charts import (
     Trace,
     bar_chart,
     line_chart,
+    reliability_chart,
     round_ticks,
     scatter_chart,
     shape_drawings,
@@ -142,3 +145,22 @@ def test_charts_of_nothing_are_refused():
         spread_chart("Mean", [])
     with pytest.raises(ValueError, match="1 to 10 curves"):
         unit_chart("Shares", "x", "y", [], None)
+
+
+def test_axis_of_shares_does_not_pass_100_percent():
+    chart = line_chart("Scores", "epoch", [Series("accuracy", [(1, 1.0), (2, 1.0)])], "{:.0%}".format, ceiling=1.0)
+    assert ">100%<" in chart
+    assert ">105%<" not in chart
+
+
+def test_bars_of_confidence_reach_the_share_that_is_right():
+    bins = [CalibrationBin(0.0, 0.5, 0, None, None), CalibrationBin(0.5, 1.0, 4, 0.9, 0.5)]
+    chart = reliability_chart("Calibration", "pictures", bins)
+    (bar,) = [rect for rect in Page(chart).all("rect") if rect["class"] == "bar"]
+    ideal = [float(part) for part in re.findall(r"[\d.]+", re.search(r'class="ideal" d="([^"]+)"', chart)[1])]
+    left, bottom, right, top = ideal
+    assert float(bar["x"]) + float(bar["width"]) / 2 == pytest.approx(left + 0.75 * (right - left), abs=0.1)
+    assert float(bar["y"]) == pytest.approx((top + bottom) / 2, abs=0.1)
+    assert "4 pictures, 50.0% right, mean confidence 90.0%" in chart
+    with pytest.raises(ValueError, match="no prediction"):
+        reliability_chart("Calibration", "pictures", bins[:1])

@@ -36,8 +36,12 @@ class Series:
     points: Sequence[tuple[float, float]]
 
 
-def line_chart(title: str, x_label: str, series: Sequence[Series], format_y: Callable[[float], str]) -> str:
+def line_chart(
+    title: str, x_label: str, series: Sequence[Series], format_y: Callable[[float], str], ceiling: float = math.inf
+) -> str:
     """A titled figure with a legend, axes from round number to round number, and a tooltip at every point.
+
+    The y axis ends at ``ceiling``, a round number that no value exceeds, rather than above it.
 
     Raises:
         ValueError: no series has a point.
@@ -46,7 +50,7 @@ def line_chart(title: str, x_label: str, series: Sequence[Series], format_y: Cal
     if not points:
         raise ValueError(f'the chart "{title}" has no point to show')
     ticks_x = round_ticks(min(x for x, _ in points), max(x for x, _ in points), 6)
-    ticks_y = round_ticks(min(y for _, y in points), max(y for _, y in points), 5)
+    ticks_y = [y for y in round_ticks(min(y for _, y in points), max(y for _, y in points), 5) if y <= ceiling]
     axis_x = _Axis(min(x for x, _ in points), max(x for x, _ in points), _LEFT, _WIDTH - _RIGHT)
     axis_y = _Axis(ticks_y[0], ticks_y[-1], _HEIGHT - _BOTTOM, _TOP)
     parts = [_grid(ticks_x, ticks_y, axis_x, axis_y, format_y)]

@@ -288,9 +288,10 @@ def training_curves(experiment: Experiment, history: History) -> str:
     ]
     charts = []
     for title, columns, format_y in plans:
+        ceiling = 1.0 if columns.keys() <= SCORE_NAMES.keys() else math.inf
         series = [Series(name, course) for column, name in columns.items() if (course := points(history, column))]
         if series:
-            charts.append(line_chart(title, "epoch", series, format_y))
+            charts.append(line_chart(title, "epoch", series, format_y, ceiling))
     if not charts:
         return ""
     return f'<section class="card"><h2>Training</h2><div class="charts">{"".join(charts)}</div></section>'
