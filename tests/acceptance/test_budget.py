@@ -16,6 +16,7 @@ from pixbox.config import Experiment, read_experiment
 from pixbox.engine import budget
 from pixbox.engine.trainer import plan_training
 from tiny import experiment
+from tiny import pixbox as real_command
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -140,6 +141,17 @@ def test_a_plan_is_of_epochs_or_of_max_steps_where_they_are_set(
 ) -> None:
     config = Experiment.model_validate(experiment(scenes, training__epochs=epochs, training__max_steps=max_steps))
     assert plan_training(config, pictures=8, world=1).total_steps == total
+
+
+@pytest.mark.slow
+def test_two_processes_train_by_one_plan(scenes: Path, tmp_path: Path) -> None:
+    config = write(tmp_path, experiment(scenes, training__devices=2, training__evaluate_every=1000))
+    done = real_command("train", config, "--budget", "60s", "--out", "run", "--json", cwd=tmp_path)
+    assert done.status == 0, done.err
+    chosen = read_experiment(tmp_path / "run/config.yaml").training
+    # Two steps an epoch; with another plan in one of them, they would wait for each other.
+    assert 2 * chosen.epochs == plan_training(read_experiment(tmp_path / "run/config.yaml"), 8, world=2).total_steps
+    assert done.json["steps"] == 2 * chosen.epochs or "the plan is not done" in done.err
 
 
 def write(folder: Path, config: dict[str, Any]) -> Path:

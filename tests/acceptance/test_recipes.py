@@ -181,6 +181,8 @@ def test_a_recipe_trains_is_evaluated_and_predicts(name: str, tmp_path: Path) ->
     }
     recipe = read_experiment(FOLDER / f"{name}.yaml", overrides)
     WRITERS[recipe.task, recipe.data.format](recipe, root)
+    if recipe.first_stage is not None:
+        overrides["first_stage.epochs"] = 1
     if recipe.model.architecture in SMALL_ENCODER:
         overrides["model.encoder"] = SMALL_ENCODER[recipe.model.architecture]
 

@@ -327,7 +327,7 @@ def _probe(
         level = log.level
         log.setLevel(max(level, logging.WARNING))  # The journal's lines would be taken for the training's.
         try:
-            if not run_trainer(trainer, module, loaders):
+            if not run_trainer(trainer, module, loaders, goes_on=True):
                 raise KeyboardInterrupt
         finally:
             log.setLevel(level)

@@ -84,7 +84,7 @@ def fit(
     first_step = 0 if resume_from is None else _resume_at(read_checkpoint(resume_from), plan)
     if first_step < plan.total_steps:
         loaders = Loaders(train, val, experiment, plan, first_step, on_gpu=accelerator != "cpu")
-        stopped = not run_trainer(trainer, module, loaders, resume_from)
+        stopped = not run_trainer(trainer, module, loaders, resume_from=resume_from)
     else:
         log.info("The run is complete: %d of %d steps are done.", first_step, plan.total_steps)
         if resume_from is not None:
@@ -140,24 +140,34 @@ def lightning_trainer(experiment: Experiment, callbacks: list[Callback], *, vali
     )
 
 
-def run_trainer(trainer: pl.Trainer, module: TrainingModule, loaders: Loaders, resume_from: Path | None = None) -> bool:
-    """Train; False if the user asked to stop.
+def run_trainer(
+    trainer: pl.Trainer,
+    module: TrainingModule,
+    loaders: Loaders,
+    *,
+    resume_from: Path | None = None,
+    goes_on: bool = False,
+) -> bool:
+    """Train; False if the user asked to stop. ``goes_on``: the processes stay connected for another training.
 
     Raises:
         TrainingError: the loss is no longer a number, or memory is exhausted.
     """
     module.task.network.to(memory_format=torch.channels_last)
+    done = False
     with stop_signals(module):
         try:
             trainer.fit(module, datamodule=loaders, ckpt_path=resume_from, weights_only=True)
-            return True
+            done = True
         except StoppedByUser:
-            return False
+            pass
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(error, module.experiment) from None
         finally:
-            if torch.distributed.is_initialized():
+            # A second connection could read the addresses of the first, which a launcher's store keeps.
+            if torch.distributed.is_initialized() and not (done and goes_on):
                 torch.distributed.destroy_process_group()
+    return done
 
 
 def _resume_at(content: Mapping[str, Any], plan: TrainingPlan) -> int:
