@@ -268,6 +268,20 @@ def test_what_cannot_be_read_in_parts_says_what_is_needed(tmp_path: Path) -> Non
     assert "pixbox[geo]" in str(error.value)
 
 
+def test_a_tiff_of_very_large_tiles_says_what_is_needed(tmp_path: Path) -> None:
+    image = np.zeros((2100, 2100, 3), dtype=np.uint8)
+    path = write_tiff(tmp_path / "x.tif", image, blockxsize=2112, blockysize=2112)
+    with pytest.raises(DataError, match="save it as a tiled TIFF"):
+        predictor(max_memory="20MB").predict_file(path, tmp_path / "x.png", [])
+
+
+@pytest.mark.parametrize("mode", ["whole", "auto"])
+def test_what_is_asked_for_as_whole_is_done_whole(tmp_path: Path, mode: str) -> None:
+    path = write_tiff(tmp_path / "x.tif", scene(1100, 1600))
+    asked = predictor(mode=mode, max_memory="40MB")
+    assert asked.is_for_parts(path) == (mode == "auto")
+
+
 def test_a_picture_that_is_decoded_whole_may_still_be_predicted_in_parts(tmp_path: Path) -> None:
     image = scene(1100, 1600)
     path = tmp_path / "scene.bmp"

@@ -37,6 +37,8 @@ BLOCK_CACHE = 16 << 20
 """Bytes of decoded blocks that GDAL keeps; by itself it would take a twentieth of the machine's memory."""
 _PIECE = 1 << 18
 """Pixels that become colours at once."""
+_LARGE_BLOCK = 1 << 22
+"""Pixels; tiles of TIFFs have about 2 ** 16."""
 _JPEG = 7
 """The number of JPEG among a TIFF's compressions."""
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -167,8 +169,13 @@ def open_raster(path: Path, reading: PixelReading = AS_IT_IS) -> Iterator[Raster
 
 
 def parts_needed(raster: Raster) -> str:
-    """What to do about a picture that cannot be read in parts."""
-    return f"It cannot be read in parts: {raster.obstacle}.\n{_NEEDED}" if raster.obstacle else ""
+    """What to do about a picture that cannot be read in parts, or only in large ones; empty where it can."""
+    height, width = raster.block_hw
+    if raster.obstacle:
+        return f"It cannot be read in parts: {raster.obstacle}.\n{_NEEDED}"
+    if height * width <= _LARGE_BLOCK:
+        return ""
+    return f"Its parts are large, {width} x {height} pixels that are packed together: save it as a tiled TIFF."
 
 
 def _raster(path: Path, reading: PixelReading, layout: _Pixels, dataset: Any) -> Raster:

@@ -249,7 +249,8 @@ def _plan_pixels(predictor: Predictor, raster: Raster, extras: int) -> Plan:
 
 def _reading(predictor: Predictor, raster: Raster) -> tuple[bool, int]:
     """Whether the picture is held whole, and the bytes that reading takes."""
-    hold = bool(raster.obstacle) or (not raster.is_exact and raster.whole_bytes <= predictor.host_budget // 2)
+    is_small = raster.whole_bytes <= predictor.host_budget // 2
+    hold = bool(raster.obstacle) or (not raster.is_exact and is_small)
     return hold, raster.whole_bytes if hold else raster.reading_bytes
 
 
