@@ -345,6 +345,22 @@ def test_confidence_that_is_far_from_the_truth_is_a_note():
     assert "18.0 points" in item.words
 
 
+@pytest.mark.parametrize(("images", "spoken"), [(60, []), (600, ["Confidence is not to be trusted"])])
+def test_the_confidences_of_a_few_pictures_say_nothing(images, spoken):
+    metrics = classification(0.9, 0.99, images=images) | {"ece": 0.18}
+    assert titles(diagnose("classification", [], metrics)) == spoken
+
+
+def test_boxes_of_two_classes_that_are_taken_for_each_other_are_named():
+    errors = box_errors(0.1)
+    mixed = BoxErrors(
+        errors.classes, errors.sides, errors.missed, {(0, 0): 90, (0, 1): 45, (1, 0): 30, (1, 1): 105}, 20
+    )
+    item = said(metrics=detection(), confusion=None, task="detection", boxes=mixed)
+    # Of 150 boxes each.
+    assert "cell is called platelet in 30% (45 boxes), platelet cell in 20% (30)" in item.words
+
+
 def test_the_gravest_comes_first():
     collapsed = np.zeros((4, 4), int)
     collapsed[:, 2] = 100_000

@@ -72,7 +72,7 @@ _MANY_WRONG, _OUTWEIGHS = 0.4, 1.5
 _SMALL_MISSED, _SMALL_ABOVE_OTHERS = 0.5, 0.25
 # Confidence and share of the right ones differ by so much on average.
 _BADLY_CALIBRATED = 0.1
-# Fewer pictures or boxes than this differ from any confidence by chance.
+# Fewer pictures, each with one confidence, differ from any confidence by chance.
 _FEW_CONFIDENCES = 100
 _MOST_NAMED = 4
 
@@ -611,13 +611,11 @@ def _small_missed(case: _Case) -> _Found:
 
 
 def _wrong_confidence(case: _Case) -> _Found:
-    error, amount = case.metrics.get("ece"), case.metrics.get("boxes" if case.task == "detection" else "images") or 0
-    enough = not case.few_pictures if case.task == "segmentation" else amount >= _FEW_CONFIDENCES
+    error, pictures = case.metrics.get("ece"), case.metrics.get("images") or 0
+    enough = pictures >= (_FEW_PICTURES if case.task == "segmentation" else _FEW_CONFIDENCES)
     if error is None or error < _BADLY_CALIBRATED or not enough:
         return None
     words = f"The confidence of a prediction and its chance to be right differ by {100 * error:.1f} points on average."
-    if case.task == "detection":
-        return words, "Do not read scores as chances; choose a score threshold by the curve of precision and recall."
     remedy = "Where the bars of Calibration end below the line, the model is too sure of itself: try fewer epochs"
     if case.experiment is None or not case.experiment.loss.label_smoothing:
         remedy += ", `loss.label_smoothing: 0.1`"
