@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from pixbox.labels import IGNORE
-from pixbox.metrics import BoundaryMetrics, BoundaryScores
+from pixbox.metrics import BoundaryMetrics, BoundaryScores, boundary
 
 NAMES = ["left", "right", "third"]
 
@@ -80,6 +80,16 @@ def test_both_scores_equal_their_definitions_in_scipy(size_hw: tuple[int, int]) 
         assert 0.05 < metrics.boundary_f1 < 0.99  # type: ignore[operator]
         f1 = 2 * precision * recall / (precision + recall)
         assert list(metrics.class_boundary_f1.values()) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize("size_hw", [(300, 120), (90, 33), (40, 200), (9, 2)])
+def test_a_picture_in_strips_scores_as_in_one(monkeypatch: pytest.MonkeyPatch, size_hw: tuple[int, int]) -> None:
+    for seed in range(3):
+        found, truth = random_masks(seed, size_hw)
+        monkeypatch.setattr(boundary, "_AT_ONCE", 1 << 24)
+        whole = scored(found, truth, 3)
+        monkeypatch.setattr(boundary, "_AT_ONCE", 1)
+        assert scored(found, truth, 3) == whole
 
 
 def test_equal_masks_score_one() -> None:

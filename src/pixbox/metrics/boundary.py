@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +19,8 @@ TOLERANCE = 0.0075
 """How far apart contours of the boundary F-score may be, share of the picture's diagonal."""
 
 _NEIGHBOURS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
+_AT_ONCE = 1 << 24
+"""Pixels; what is computed of each takes 16 bytes. Most pictures are one strip."""
 # Distances are float32; those that can occur lie further apart.
 _ROUNDING = 1e-4
 
@@ -79,8 +81,12 @@ class BoundaryScores:
         highest = max(int(found.max(initial=0)), int(true[~void].max(initial=0)))
         if highest >= self.num_classes:
             raise ValueError(f"class {highest}, but there are {self.num_classes} classes")
-        self._compare_bands(found, true, void)
-        self._compare_contours(found, true, void)
+        diagonal = math.hypot(*true.shape)
+        width, reach = max(1, round(BAND * diagonal)), TOLERANCE * diagonal
+        for strip in _strips(true.shape, max(width, math.ceil(reach) + 1)):
+            part = found[strip.seen], true[strip.seen], void[strip.seen]
+            self._compare_bands(*part, strip, width)
+            self._compare_contours(*part, strip, reach)
 
     def merge(self, other: BoundaryScores) -> None:
         """Add the counts of another part of the data set, of as many classes."""
@@ -103,18 +109,23 @@ class BoundaryScores:
             class_boundary_f1=dict(zip(names, f1, strict=True)),
         )
 
-    def _compare_bands(self, found: NDArray[np.uint8], true: NDArray[np.uint8], void: NDArray[np.bool_]) -> None:
-        width = max(1, round(BAND * math.hypot(*true.shape)))
+    def _compare_bands(
+        self, found: NDArray[np.uint8], true: NDArray[np.uint8], void: NDArray[np.bool_], strip: _Strip, width: int
+    ) -> None:
         square = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
         edge = np.ones(true.shape, dtype=np.bool_)
-        edge[width:-width, width:-width] = False
-        found_band, true_band = ((_meets_others(part, void, square) | edge) & ~void for part in (found, true))
+        inner = slice(max(0, width - strip.seen.start), max(0, strip.height - width - strip.seen.start))
+        edge[inner, width:-width] = False
+        rows = strip.counted
+        found_band, true_band = (((_meets_others(part, void, square) | edge) & ~void)[rows] for part in (found, true))
+        found, true = found[rows], true[rows]
         shared = self._count(true[found_band & true_band & (found == true)])
         self.intersection += shared
         self.union += self._count(found[found_band]) + self._count(true[true_band]) - shared
 
-    def _compare_contours(self, found: NDArray[np.uint8], true: NDArray[np.uint8], void: NDArray[np.bool_]) -> None:
-        reach = TOLERANCE * math.hypot(*true.shape)
+    def _compare_contours(
+        self, found: NDArray[np.uint8], true: NDArray[np.uint8], void: NDArray[np.bool_], strip: _Strip, reach: float
+    ) -> None:
         found_contour = np.where(_meets_others(found, None, _NEIGHBOURS), found, IGNORE)
         true_contour = np.where(_meets_others(true, void, _NEIGHBOURS), true, IGNORE)
         judged = np.where(_near(void, reach), IGNORE, found_contour) if void.any() else found_contour
@@ -122,10 +133,31 @@ class BoundaryScores:
             (self.predicted, judged, true_contour),
             (self.true, true_contour, found_contour),
         ):
-            counts += self._count(_with_partner(contour, others, reach)), self._count(contour[contour != IGNORE])
+            own = np.full_like(contour, IGNORE)
+            own[strip.counted] = contour[strip.counted]
+            counts += self._count(_with_partner(own, others, reach)), self._count(own[own != IGNORE])
 
     def _count(self, classes: NDArray[np.uint8]) -> NDArray[np.int64]:
         return np.bincount(classes, minlength=self.num_classes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """Rows of a picture that are worked on at once: which are ``seen``, and which of these are ``counted``."""
+
+    seen: slice
+    counted: slice
+    height: int
+
+
+def _strips(size_hw: tuple[int, ...], around: int) -> Iterator[_Strip]:
+    """Parts of a picture that count every row once and see ``around`` more rows on both sides."""
+    height, width = size_hw
+    step = max(4 * around, _AT_ONCE // width)
+    for first in range(0, height, step):
+        last = min(first + step, height)
+        top = max(0, first - around)
+        yield _Strip(slice(top, min(height, last + around)), slice(first - top, last - top), height)
 
 
 def _meets_others(

@@ -14,6 +14,9 @@ BINS = 15
 _UNITS = 1 << 24
 """Confidences are summed as whole numbers of this fraction: such sums depend on no order, so not on processes."""
 
+_AT_ONCE = 1 << 22
+"""Predictions: what is computed of each takes 40 bytes, and pictures may have 400 million pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
@@ -51,7 +54,11 @@ class CalibrationScores:
         """
         if confidence.shape != right.shape:
             raise ValueError(f"confidence {tuple(confidence.shape)} and right {tuple(right.shape)} differ in shape")
-        confidence, right = confidence.flatten().float().clamp(0, 1), right.flatten()
+        for some in zip(*(torch.split(part.flatten(), _AT_ONCE) for part in (confidence, right)), strict=True):
+            self._count_some(*some)
+
+    def _count_some(self, confidence: Tensor, right: Tensor) -> None:
+        confidence = confidence.float().clamp(0, 1)
         place = (confidence * BINS).ceil_().sub_(1).clamp_(min=0).to(torch.int64)
         # Whole numbers below 2^53 are exact in float64, so these sums are.
         units = (confidence.double() * _UNITS).round_()
