@@ -149,7 +149,7 @@ def _facts(run: LoadedRun, device: str) -> dict[str, str]:
     return {
         "pixbox": __version__,
         "checkpoint": run.source.name,
-        "trained": f"{run.position.epoch} epochs, {run.position.step} steps",
+        "trained": f"epochs {run.position.epoch}, steps {run.position.step:,}",
         "parameters": f"{counts.total:,} ({counts.trainable:,} trained)",
         "device": device,
         "precision": run.experiment.training.precision,
