@@ -12,6 +12,16 @@ from pathlib import Path
 from typing import IO
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# Once: to ask for it is to change it for a moment, and files are written by several threads.
+_UMASK = _umask()
+
+
 def open_file(path: Path) -> IO[bytes]:
     """Open a file to read its bytes. A pipe or a device, which may keep one waiting for ever, is refused.
 
@@ -39,7 +49,7 @@ def partial_file(path: Path) -> Iterator[Path]:
         yield partial
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
+        partial.chmod(0o666 & ~_UMASK)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -50,9 +60,3 @@ def write_file(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all (``partial_file``); text as UTF-8."""
     with partial_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

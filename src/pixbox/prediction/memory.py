@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import weakref
 from collections.abc import Callable
@@ -54,8 +55,14 @@ def free_memory(device: torch.device) -> int:
 
 
 def memory_budget(asked: str | None, device: torch.device) -> int:
-    """Bytes that prediction may take: what was asked, or half of what is free."""
-    return read_amount(asked) if asked is not None else int(_SHARE * free_memory(device))
+    """Bytes that prediction may take: what was asked, or half of what is free.
+
+    The processes of a launch share a machine's free memory.
+    """
+    if asked is not None:
+        return read_amount(asked)
+    sharing = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(_SHARE * free_memory(device)) // sharing
 
 
 def bytes_per_pixel(run: Callable[[Tensor], Any], device: torch.device) -> float:
