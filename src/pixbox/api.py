@@ -351,7 +351,7 @@ def predict(
         PixboxError: the disk is full.
     """
     from pixbox.checkpoint import load_run
-    from pixbox.evaluation.group import evaluation_group
+    from pixbox.prediction.group import process_group
     from pixbox.prediction.outputs import Shard, find_pictures, output_paths, predict_files, write_summaries
     from pixbox.prediction.predictor import Predictor
 
@@ -361,7 +361,7 @@ def predict(
     out = Path(out)
     found = find_pictures([Path(picture) for picture in given], out)
     _check_saved(save, found)
-    with evaluation_group() as group:
+    with process_group() as group:
         if shard is not None and group.world > 1:
             raise ConfigError("the processes of this launch share the pictures by themselves", where="--shard",
                               hint="Leave it away, or start the processes one by one.")  # fmt: skip

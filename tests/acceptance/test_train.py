@@ -344,7 +344,7 @@ def test_tensorboard_holds_scalars_rates_and_fifteen_rows(tmp_path: Path) -> Non
     events = EventAccumulator(str(run.run), size_guidance={"images": 0})
     events.Reload()
     tags = events.Tags()
-    for name in ("train/loss", "train/pixel_accuracy", "train/miou", "val/miou", "val/val_loss", "iou/disk"):
+    for name in ("train/loss", "train/pixel_accuracy", "train/miou", "val/miou", "val/val_loss", "class_iou/disk"):
         assert name in tags["scalars"]
     assert any(name.startswith("learning_rate/") for name in tags["scalars"])
     assert any(name.startswith("weights/") for name in tags["histograms"])

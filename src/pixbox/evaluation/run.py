@@ -18,7 +18,6 @@ from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, WholeSet, pixel_reading, whole_loader, worker_count
 from pixbox.data.splits import SplitName, labels_of, read_split
 from pixbox.errors import ConfigError, DataError, PixboxError
-from pixbox.evaluation.group import Group, evaluation_group
 from pixbox.evaluation.pages import write_page, write_worst
 from pixbox.evaluation.tally import Tally
 from pixbox.files import write_file
@@ -26,6 +25,7 @@ from pixbox.labels import LabelMap
 from pixbox.metrics import DetectionScores
 from pixbox.metrics.bootstrap import intervals
 from pixbox.metrics.pictures import write_pictures
+from pixbox.prediction.group import Group, process_group
 from pixbox.prediction.predictor import Predictor
 from pixbox.sample import Record
 from pixbox.tasks.segmentation import SegmentationTask
@@ -67,7 +67,7 @@ def evaluate_run(
     records = read_split(run.experiment, split)
     reader = SampleReader(labels, open_cache("none", None), pixel_reading(run.experiment.data), run.experiment.task)
     dataset = WholeSet(records, reader, run.experiment)
-    with evaluation_group() as group:
+    with process_group() as group:
         group.by_first(lambda: _check_labels(records, labels, run.experiment, split))
         predictor = Predictor(run, group.device)
         parts = group.gather(_score(predictor, dataset, group, progress))

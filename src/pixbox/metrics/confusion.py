@@ -11,6 +11,9 @@ from torch import Tensor
 
 from pixbox.labels import IGNORE
 
+_PIECE = 1 << 24
+"""Pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentationMetrics:
@@ -66,14 +69,18 @@ class ConfusionMatrix:
             raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
         if target.dtype != torch.uint8:
             raise ValueError(f"targets are uint8 class indices, not {target.dtype}")
-        if target.numel() == 0:
-            return
+        # In pieces: the numbers on the way take several bytes a pixel.
+        predicted, true = prediction.flatten(), target.flatten()
+        for start in range(0, len(true), _PIECE):
+            self._count(predicted[start : start + _PIECE], true[start : start + _PIECE])
+
+    def _count(self, prediction: Tensor, target: Tensor) -> None:
         count = self.num_classes
         if int(prediction.max()) >= count:
             raise ValueError(f"predicted class {int(prediction.max())}, but there are {count} classes")
         # In uint8, IGNORE + 1 wraps around to 0: the spare row.
         index = (target + 1).int() * count + prediction
-        found = torch.bincount(index.flatten(), minlength=(count + 1) * count)
+        found = torch.bincount(index, minlength=(count + 1) * count)
         if len(found) > (count + 1) * count:
             wrong = int(target[target != IGNORE].max())
             raise ValueError(f"true class {wrong}, but there are {count} classes")

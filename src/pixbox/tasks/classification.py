@@ -99,7 +99,7 @@ class ClassificationTask(Task):
         """Of more than ``MOST_CURVES`` classes nothing: nobody looks through so many charts; `evaluate` tells all."""
         if len(metrics.class_accuracy) > MOST_CURVES:
             return {}
-        return {f"accuracy/{name}": value for name, value in metrics.class_accuracy.items()}
+        return {f"class_accuracy/{name}": value for name, value in metrics.class_accuracy.items()}
 
     def _sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         # In float32: half precision loses the small probabilities.

@@ -155,7 +155,7 @@ class DetectionTask(Task):
         return scores.compute(self.labels.names)
 
     def class_figures(self, metrics: DetectionMetrics) -> dict[str, float | None]:
-        return {f"ap_50/{name}": value for name, value in metrics.class_ap_50.items()}
+        return {f"class_ap_50/{name}": value for name, value in metrics.class_ap_50.items()}
 
     def _assign(self, targets: BoxTargets, size_hw: tuple[int, int]) -> Assignment:
         anchors = grid(self.anchors, size_hw, targets.boxes_xyxy.device)

@@ -101,7 +101,7 @@ class SegmentationTask(Task):
         return scores.compute(self.labels.names, images)
 
     def class_figures(self, metrics: SegmentationMetrics) -> dict[str, float | None]:
-        return {f"iou/{name}": iou for name, iou in metrics.class_iou.items()}
+        return {f"class_iou/{name}": iou for name, iou in metrics.class_iou.items()}
 
 
 def build_segmentation(

@@ -1,4 +1,4 @@
-"""The processes that evaluate one split together, as ``torchrun`` starts them."""
+"""The processes that share a split or a folder of pictures, as ``torchrun`` starts them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Group:
 
 
 @contextmanager
-def evaluation_group() -> Iterator[Group]:
+def process_group() -> Iterator[Group]:
     """All processes of a launch by ``torchrun``, or this one alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield Group()
