@@ -1,4 +1,4 @@
-"""pixbox: from a folder of labelled images to a model that labels pixels.
+"""pixbox: from a folder of labelled images to a model that labels pixels, finds objects or names pictures.
 
 >>> import pixbox
 >>> run = pixbox.train("recipes/camvid_unet.yaml", {"training.epochs": 80})

@@ -23,7 +23,7 @@ _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 
 app = typer.Typer(
     name="pixbox",
-    help="From a folder of labelled images to a model that labels pixels.",
+    help="From a folder of labelled images to a model that labels pixels, finds objects or names pictures.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
