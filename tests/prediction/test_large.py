@@ -260,6 +260,14 @@ def test_too_little_memory_for_one_window_is_said(tmp_path: Path) -> None:
     assert "evaluation.window" in str(error.value)
 
 
+def test_a_small_picture_that_is_looked_at_enlarged_is_large(tmp_path: Path) -> None:
+    path = tmp_path / "scene.png"
+    Image.fromarray(scene(120, 160)).save(path)
+    assert not predictor(mode="auto", max_memory="20MB").is_for_parts(path)
+    with pytest.raises(DataError, match=r"its 160 x 120 pixels take [\d.]+ GB of memory; 20 MB may be taken"):
+        predictor(mode="auto", scales=[1, 100], max_memory="20MB").predict_file(path, tmp_path / "x.png", [])
+
+
 def test_what_cannot_be_read_in_parts_says_what_is_needed(tmp_path: Path) -> None:
     path = tmp_path / "scene.bmp"
     Image.fromarray(scene(2000, 2000)).save(path)

@@ -19,7 +19,7 @@ from pixbox.data.dataset import pixel_reading
 from pixbox.data.rasters import Raster, open_raster, parts_needed
 from pixbox.drawing import overlay
 from pixbox.errors import DataError
-from pixbox.prediction.memory import ALWAYS_WHOLE, write_amount
+from pixbox.prediction.memory import write_amount
 from pixbox.prediction.objects import find_in_windows
 from pixbox.prediction.windows import Window
 from pixbox.results import Categorization, Detections, Prediction, Segmentation, extra_file, needs_probabilities, tables
@@ -133,7 +133,7 @@ def _working_bytes(predictor: Predictor, size_hw: tuple[int, int]) -> int:
         input_hw = _input_hw(predictor, size_hw)
         # Their probabilities come to the picture's size.
         working += 8 * len(predictor.labels) * pixels if is_segmentation else 0
-    if predictor.device.type != "cpu" or input_hw[0] * input_hw[1] <= ALWAYS_WHOLE:
+    if predictor.device.type != "cpu" or predictor.is_small(input_hw):
         return working
     if predictor.mode(input_hw) == "whole":
         return working + predictor.network_bytes(input_hw)

@@ -242,7 +242,7 @@ class Predictor:
         """``whole`` or ``sliding``, for a network input of this size."""
         if self.settings.mode != "auto":
             return self.settings.mode
-        if isinstance(self.task, ClassificationTask) or size_hw[0] * size_hw[1] <= ALWAYS_WHOLE:
+        if isinstance(self.task, ClassificationTask) or self.is_small(size_hw):
             return "whole"
         needed = self.network_bytes(size_hw)
         mode = "whole" if needed <= self.budget else "sliding"
@@ -251,6 +251,10 @@ class Predictor:
             log.info("mode auto: %s, for %d x %d pixels: the whole would take %s of memory, %s may be taken",
                      mode, size_hw[1], size_hw[0], write_amount(needed), write_amount(self.budget))  # fmt: skip
         return mode
+
+    def is_small(self, size_hw: tuple[int, int]) -> bool:
+        """Whether a network input of this size needs no look at the memory, at the largest of the scales."""
+        return max(self.settings.scales) ** 2 * size_hw[0] * size_hw[1] <= ALWAYS_WHOLE
 
     def network_bytes(self, size_hw: tuple[int, int]) -> int:
         """Bytes that looking at one picture of this size takes, with all that is asked for."""
