@@ -339,6 +339,12 @@ def test_torchvisions_anchors_have_five_levels(write: Write) -> None:
         read_experiment(write(text % ", levels: 4"))
 
 
+@pytest.mark.parametrize("given", ["10", 10, "2 gigabytes", "GB", ""])
+def test_an_amount_of_memory_has_a_unit_and_the_fault_says_so(write: Write, given: Any) -> None:
+    told = faults_of(write(MINIMAL), {"evaluation.max_memory": given})["evaluation.max_memory"]
+    assert told.endswith(f'"{given}" is no amount of memory. Write a number and its unit: "2GB", "500 MB"')
+
+
 def test_schema_describes_every_setting() -> None:
     schema = json_schema()
     sections = {name: part for name, part in schema["$defs"].items() if part["type"] == "object"}

@@ -570,10 +570,17 @@ class EvaluationConfig(Section):
     max_memory: Annotated[
         str | None,
         Field(
-            pattern=MEMORY,
+            json_schema_extra={"pattern": MEMORY},
             description='Memory that prediction may take beyond what is taken already: "2GB"; default: half of what is free.',
         ),
     ] = None
+
+    @field_validator("max_memory", mode="before")
+    @classmethod
+    def _an_amount(cls, given: Any) -> Any:
+        if given is not None and not (isinstance(given, str) and re.fullmatch(MEMORY, given)):
+            raise ValueError(f'"{given}" is no amount of memory. Write a number and its unit: "2GB", "500 MB"')
+        return given
 
 
 class FirstStage(Section):
