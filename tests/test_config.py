@@ -339,6 +339,32 @@ def test_torchvisions_anchors_have_five_levels(write: Write) -> None:
         read_experiment(write(text % ", levels: 4"))
 
 
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("loss.name", "dice"),
+        ("loss.class_weights", "balanced"),
+        ("training.monitor", "max miou"),
+        ("detection.anchors", "torchvision"),
+        ("detection.negative_iou", 0.9),
+        ("data.base_size", 100),
+    ],
+)
+def test_a_setting_that_does_not_fit_the_others_is_named_where_it_was_written(
+    write: Write, key: str, wrong: Any
+) -> None:
+    path = write("""\
+name: x
+task: detection
+data: {root: photos, fit: pad}
+detection: {levels: 4}
+""")
+    with pytest.raises(ConfigError) as caught:
+        read_experiment(path, {key: wrong})
+    (fault,) = caught.value.faults
+    assert fault.where == f"--set {key}={wrong}"
+
+
 @pytest.mark.parametrize("given", ["10", 10, "2 gigabytes", "GB", ""])
 def test_an_amount_of_memory_has_a_unit_and_the_fault_says_so(write: Write, given: Any) -> None:
     told = faults_of(write(MINIMAL), {"evaluation.max_memory": given})["evaluation.max_memory"]

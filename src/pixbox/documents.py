@@ -221,7 +221,9 @@ def _as_fault(model: type[BaseModel], document: Document, path: KeyPath, items: 
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if item["type"] == "value_error":
         what, _, hint = message.partition("\n")
-        return Fault(where, f"{name}: {what}" if name else what, hint)
+        # A section's own checks begin with the setting at fault; where that is not written, its section is.
+        inner = what.split(" ", 1)[0].strip("`:").split(".")
+        return Fault(document.where((*path, *inner)), f"{name}: {what}" if name else what, hint)
     found = item["input"]
     shown = "a mapping" if isinstance(found, dict) else "a list" if isinstance(found, list) else repr(found)
     if literal is item:
