@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -144,6 +145,30 @@ def test_faults_are_pixbox_errors(trained: Any, scenes: Path, tmp_path: Path) ->
         with pytest.raises(pixbox.PixboxError) as error:
             refuse()
         assert error.value.faults[0].where
+
+
+@pytest.mark.parametrize("taken", ["taken", "taken/inner"])
+def test_results_that_could_not_be_written_are_refused_before_the_work(
+    trained: Any, scenes: Path, tmp_path: Path, taken: str
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    done: list[int] = []
+    for work in (
+        lambda: pixbox.evaluate(trained.run, out=tmp_path / taken, progress=lambda one, of: done.append(one)),
+        lambda: pixbox.predict(tmp_path / "no run yet", scenes, out=tmp_path / taken),
+        lambda: pixbox.compare(tmp_path / "no run yet", trained.run, html=tmp_path / taken / "page.html"),
+    ):
+        with pytest.raises(pixbox.PixboxError, match="is no folder") as error:
+            work()
+        assert error.value.faults[0].where == str(tmp_path / "taken")
+    assert not done
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_without_rights_is_refused_before_the_work(trained: Any, scenes: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(pixbox.PixboxError, match="may not be written to"):
+        pixbox.predict(trained.run, scenes, out=tmp_path / "out")
 
 
 def test_verbs_stay_functions_after_use(trained: Any) -> None:

@@ -278,7 +278,7 @@ def evaluate(
     that lies outside one), or into ``out``. ``settings`` are of the section ``evaluation``: ``mode="sliding"``.
 
     Raises:
-        RunError: there is no usable checkpoint.
+        RunError: there is no usable checkpoint, or the folder cannot be written to.
         ConfigError, DataError: a setting is wrong; the split is not configured or cannot be read.
     """
     _check_split(split)
@@ -290,6 +290,7 @@ def evaluate(
         chosen.setdefault("data.val_fraction", 0.0)
     run = load_run(Path(source), chosen)
     folder = Path(out) if out is not None else RunFolder.of(run.source).evaluation(split)
+    _check_out(folder)
     return evaluate_run(run, cast("SplitName", split), folder, progress=progress)
 
 
@@ -303,12 +304,14 @@ def compare(
 
     Raises:
         ConfigError: no such split; the runs differ in task or classes.
-        RunError: a run is not evaluated on the split, or ``html`` is a folder.
+        RunError: a run is not evaluated on the split, or ``html`` is a folder or lies where nothing can be written.
         DataError: they have no picture in common, or not the same truth.
     """
     _check_split(split)
     if html is not None and Path(html).is_dir():
         raise RunError("is a folder, not a file to write", where=str(html))
+    if html is not None:
+        _check_out(Path(html).parent)
     from pixbox.comparison import compare_runs
     from pixbox.report import write_comparison_page
 
@@ -345,7 +348,7 @@ def predict(
         settings: of the section ``evaluation``: ``mode="sliding", scales=[0.75, 1, 1.25]``.
 
     Raises:
-        RunError: there is no usable checkpoint.
+        RunError: there is no usable checkpoint, or ``out`` cannot be written to.
         ConfigError: a setting is wrong.
         DataError: an input does not exist; two files would be written to one path, or one over a picture.
         PixboxError: the disk is full.
@@ -359,6 +362,7 @@ def predict(
     share = Shard() if shard is None else Shard.read(shard)
     given = [pictures] if isinstance(pictures, str | Path) else pictures
     out = Path(out)
+    _check_out(out)
     found = find_pictures([Path(picture) for picture in given], out)
     _check_saved(save, found)
     with process_group() as group:
@@ -425,6 +429,17 @@ def schema() -> dict[str, Any]:
 def _check_split(split: str) -> None:
     if split not in ("train", "val", "test"):
         raise ConfigError(f'"{split}" is not a split', where="--split", hint="Known: train, val, test.")
+
+
+def _check_out(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, before the work whose results it is to hold."""
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise RunError("is no folder, so no results can be written there", where=str(there),
+                       hint="Name another folder.")  # fmt: skip
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RunError("this folder may not be written to", where=str(there),
+                       hint="Name another folder for the results, or change its rights.")  # fmt: skip
 
 
 def _evaluation_config(settings: Mapping[str, Any]) -> EvaluationConfig:
