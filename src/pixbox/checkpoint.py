@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
+import textwrap
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -193,6 +194,7 @@ def load_run(source: Path, overrides: Mapping[str, Any] | None = None) -> Loaded
     saved = content["pixbox"]
     labels = LabelMap.model_validate(saved["labels"])
     experiment = saved_experiment(path, saved["experiment"], overrides)
+    _check_network(path, saved_experiment(path, saved["experiment"]), experiment)
     task = build_task(experiment, labels, torch.ones(len(labels)) if _has_class_weights(content) else None)
     try:
         task.load_state_dict(task_state(content))
@@ -200,7 +202,7 @@ def load_run(source: Path, overrides: Mapping[str, Any] | None = None) -> Loaded
         raise RunError(
             "its weights do not fit the network that its configuration describes",
             where=str(path),
-            hint=str(error).split("\n")[1].strip() if "\n" in str(error) else "",
+            hint=textwrap.shorten(str(error).partition("\n")[2], 200, placeholder=" ..."),
         ) from None
     position = Position(saved["step"], saved["epoch"], saved["metrics"])
     return LoadedRun(task.eval(), experiment, position, path)
@@ -212,6 +214,28 @@ def saved_experiment(source: Path, text: str, overrides: Mapping[str, Any] | Non
         file = Path(folder) / f"{source.stem}.yaml"
         file.write_text(text, encoding="utf-8")
         return read_experiment(file, overrides)
+
+
+def network_settings(saved: Experiment, asked: Experiment) -> tuple[tuple[str, Any, Any], ...]:
+    """What trained weights mean depends on these settings: name, value saved and value asked for."""
+    return (
+        ("model.architecture", saved.model.architecture, asked.model.architecture),
+        ("model.encoder", saved.model.encoder, asked.model.encoder),
+        ("model.options", saved.model.options, asked.model.options),
+        ("detection.anchors", saved.detection.anchors, asked.detection.anchors),
+        ("detection.levels", saved.detection.levels, asked.detection.levels),
+    )
+
+
+def _check_network(path: Path, saved: Experiment, asked: Experiment) -> None:
+    """Weights that fit other anchors by chance would find nothing, and say nothing."""
+    changed = [f"{name} ({old} there, {new} here)" for name, old, new in network_settings(saved, asked) if old != new]
+    if changed:
+        raise RunError(
+            f"was trained with another network, it differs in {', '.join(changed)}",
+            where=str(path),
+            hint="Leave these settings out: a trained network is used as it was trained.",
+        )
 
 
 def task_state(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -206,6 +206,24 @@ def test_a_validation_set_without_any_box_has_no_score_and_says_so(
     assert (tmp_path / "judged/checkpoints/best.ckpt").is_file()
 
 
+def test_a_trained_detector_keeps_its_network_and_its_anchors(
+    command: Command, tmp_path: Path, write_config: Any
+) -> None:
+    root, run = trees.write_voc_boxes(tmp_path / "data", 6), tmp_path / "run"
+    done = command("train", write_config(configured(root)), "--out", run, "--json")
+    assert done.status == 0, done.err
+    # As many anchors as before: all weights fit, and would mean other boxes.
+    changes = ("detection.anchors=[[30, 30], [40, 40]]", "detection.levels=3", "model.encoder=resnet18")
+    for change in changes:
+        name = change.partition("=")[0]
+        for call in (("train", run, "--resume"), ("evaluate", run), ("predict", run, root, "--out", tmp_path / "out")):
+            refused = command(*call, "--set", change)
+            assert refused.status == 2
+            assert f"in {name} (" in refused.err
+            assert len(refused.err) < 500
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_training_set_without_any_box_is_refused(command: Command, tmp_path: Path, write_config: Any) -> None:
     root = trees.write_voc_boxes(tmp_path / "data", 6)
     empty(root, "train")

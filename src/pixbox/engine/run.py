@@ -17,7 +17,14 @@ from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from pixbox.auditing.scan import LabelScan, scan_categories, scan_labels, scan_objects
-from pixbox.checkpoint import RunFolder, find_checkpoint, read_checkpoint, saved_experiment, write_labels
+from pixbox.checkpoint import (
+    RunFolder,
+    find_checkpoint,
+    network_settings,
+    read_checkpoint,
+    saved_experiment,
+    write_labels,
+)
 from pixbox.config import Experiment, FirstStage
 from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet, kept_record, pixel_reading
@@ -244,9 +251,7 @@ def _check_resumable(experiment: Experiment, run: RunFolder) -> Experiment:
     content = read_checkpoint(run.last)
     saved = saved_experiment(run.last, content["pixbox"]["experiment"])
     fixed_settings = (
-        ("model.architecture", saved.model.architecture, experiment.model.architecture),
-        ("model.encoder", saved.model.encoder, experiment.model.encoder),
-        ("model.options", saved.model.options, experiment.model.options),
+        *network_settings(saved, experiment),
         ("model.freeze_encoder", saved.model.freeze_encoder, experiment.model.freeze_encoder),
         ("optimizer.name", saved.optimizer.name, experiment.optimizer.name),
         (
