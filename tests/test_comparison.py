@@ -11,7 +11,7 @@ import torch
 from html_page import Page
 from pixbox.boxes import Selection
 from pixbox.comparison import Comparison, compare_runs, in_words
-from pixbox.errors import ConfigError
+from pixbox.errors import ConfigError, RunError
 from pixbox.labels import LabelMap
 from pixbox.metrics import collector_for, write_pictures
 from pixbox.report import write_comparison_page
@@ -102,6 +102,18 @@ def test_other_classes_or_tasks_are_refused(tmp_path: Path) -> None:
         compare_runs(a, evaluated(tmp_path / "c", "classification", "xx", labels("dog", "cat")), "val")
     with pytest.raises(ConfigError, match=r"is a classification, .* a segmentation"):
         compare_runs(a, evaluated(tmp_path / "d", "segmentation", "xx"), "val")
+
+
+def test_an_evaluation_without_its_pictures_is_no_run_to_evaluate(tmp_path: Path) -> None:
+    run = evaluated(tmp_path / "a", "classification", "xx")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/metrics.json").write_text("{}")
+    with pytest.raises(RunError, match=r"holds no pictures.npz") as error:
+        compare_runs(run, tmp_path / "old", "val")
+    assert f"pixbox evaluate RUN --split val --out {tmp_path / 'old'}" in str(error.value)
+    with pytest.raises(RunError, match="is not evaluated on the split test") as error:
+        compare_runs(run, run, "test")
+    assert f"pixbox evaluate {run} --split test" in str(error.value)
 
 
 def test_names_are_escaped_in_the_page(tmp_path: Path) -> None:

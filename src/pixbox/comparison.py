@@ -165,6 +165,9 @@ def _read(run: Path, split: str) -> PictureStatistics:
     direct = run / _FILE
     path = direct if direct.is_file() else RunFolder(run).evaluation(split) / _FILE
     if not path.is_file():
+        if (run / "metrics.json").is_file():
+            raise RunError(f"this evaluation holds no {_FILE}", where=str(run),
+                           hint=f"Evaluate its run again: pixbox evaluate RUN --split {split} --out {run}")  # fmt: skip
         raise RunError(
             f"is not evaluated on the split {split} (there is no {path.relative_to(run)})",
             where=str(run),
