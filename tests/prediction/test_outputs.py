@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -388,3 +389,21 @@ def test_boxes_of_shares_can_be_put_together(tmp_path: Path) -> None:
     assert whole[1] == {"image_id": 2, "category_id": 2, "bbox": [1.0, 2.0, 3.5, 4.0], "score": 0.5}
     named = json.loads((tmp_path / "predictions_images_1of2.json").read_text())
     assert [(image["id"], image["file_name"]) for image in named["images"]] == [(1, "a.jpg"), (3, "c.jpg")]
+
+
+def test_a_folder_that_cannot_be_searched_is_not_left_out_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos/locked").mkdir(parents=True)
+    (tmp_path / "photos/a.png").touch()
+    look_into = os.scandir
+
+    def guarded(folder: str) -> object:
+        if str(folder).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return look_into(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(DataError, match="cannot be searched: Permission denied") as error:
+        find_pictures([tmp_path / "photos"], tmp_path / "out")
+    assert error.value.faults[0].where == str(tmp_path / "photos/locked")

@@ -74,7 +74,7 @@ def find_pictures(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
     input. Sorted; every picture once.
 
     Raises:
-        DataError: an input does not exist, or a folder holds no picture.
+        DataError: an input does not exist; a folder holds no picture, or one in it cannot be searched.
     """
     found: dict[Path, Path] = {}
     for given in inputs:
@@ -94,7 +94,7 @@ def find_pictures(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
 def _search(folder: Path, out: Path) -> Iterator[Path]:
     results = os.path.realpath(out)
     known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in os.walk(folder, onerror=_cannot_search):
         at_results = os.path.realpath(here) == os.path.dirname(results)
         folders[:] = [name for name in folders if not (at_results and name == os.path.basename(results))]
         yield from (
@@ -102,6 +102,12 @@ def _search(folder: Path, out: Path) -> Iterator[Path]:
             for name in names
             if name.lower().endswith(known) and Path(name).suffix and (path := Path(here, name)).is_file()
         )
+
+
+def _cannot_search(error: OSError) -> None:
+    """Else ``os.walk`` would leave the folder out without a word."""
+    raise DataError(f"this folder cannot be searched: {error.strerror or error}", where=str(error.filename),
+                    hint="Change its rights, or name the folders beside it.")  # fmt: skip
 
 
 def output_paths(pictures: Mapping[Path, Path], out: Path, extras: Sequence[str], task: Task) -> dict[Path, Path]:
