@@ -193,6 +193,15 @@ def test_missing_labels_show_what_to_write(experiment):
     assert LabelMap.model_validate(example["labels"]).names == ("background", "road")
 
 
+def test_boxes_that_name_no_class_ask_for_names_and_not_for_mask_values(experiment, write_pictures, write_text):
+    write_pictures("a.png", "b.png")
+    write_text("train.txt", "a.png\nb.png\n")
+    asked = experiment(format="box-list", train="train.txt").model_copy(update={"task": "detection"})
+    with pytest.raises(ConfigError, match=r"data\.labels: the data name no class\n  Write the names") as error:
+        labels_of(asked)
+    assert "mask" not in str(error.value)
+
+
 # Classes of whole pictures.
 
 

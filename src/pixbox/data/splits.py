@@ -115,6 +115,8 @@ def labels_of(experiment: Experiment) -> LabelMap:
     labels = read_labels(Path(data.labels)) if isinstance(data.labels, str) else data.labels
     labels = labels or default_labels(data, experiment.task, sources, experiment.origin)
     if labels is None:
+        if experiment.task != "segmentation":
+            raise ConfigError("data.labels: the data name no class", hint="Write the names: labels: {classes: [a, b]}")
         raise ConfigError(f"data.labels: `format: {data.format}` has no label map of its own; write what the mask "
                           "values mean, for example:", hint=_EXAMPLE)  # fmt: skip
     if experiment.task == "segmentation":

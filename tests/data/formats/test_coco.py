@@ -233,6 +233,14 @@ def test_pictures_that_cannot_be_used_are_named_one_by_one(tmp_path, write, writ
     ]
 
 
+def test_what_stops_training_is_not_said_to_be_left_out(tmp_path, write, write_pictures):
+    write_pictures("images/a.jpg")
+    write("train.json", [an_object(1, category_id=99)], [picture(1, "a.jpg"), {"id": 7}])
+    findings = Findings()
+    coco.read_records(tmp_path, "train", findings)
+    assert [item.hint for item in findings] == ["Mend it, or remove it."] * 2
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -157,7 +157,7 @@ def _read_pictures(path: Path, entries: list[Any], findings: Findings) -> dict[s
         where = _where(str(path), "image", entry, number)
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name or not isinstance(entry.get("id"), int | str):
-            findings.add("bad-annotation", where, "has no `id` or no `file_name`", "It is left out.")
+            findings.add("bad-annotation", where, "has no `id` or no `file_name`", "Mend it, or remove it.")
             continue
         stated = entry.get("height"), entry.get("width")
         size_hw = as_size_hw(*stated)
@@ -260,7 +260,7 @@ class _Place:
     findings: Findings
 
     def bad(self, message: str) -> None:
-        self.findings.add("bad-annotation", self.where, message, "It is left out.", id=self.id)
+        self.findings.add("bad-annotation", self.where, message, "Mend it, or remove it.", id=self.id)
 
 
 def _read_segments(

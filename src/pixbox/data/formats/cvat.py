@@ -128,7 +128,7 @@ def _read_pictures(place: _Place, findings: Findings) -> dict[str, Element]:
     for number, image in enumerate(_read(place.file).iterfind("image"), start=1):
         name = (image.get("name") or "").strip().replace("\\", "/")
         if not name:
-            findings.add("bad-annotation", f"{place.file}: image {number}", "has no `name`", "It is left out.")
+            findings.add("bad-annotation", f"{place.file}: image {number}", "has no `name`", "Mend it, or remove it.")
         elif name in pictures:
             what = f'"{name}" is there twice'
             findings.add("duplicate-line", f"{place.file}: image {number}", what, "The first one counts.")
@@ -266,5 +266,5 @@ def _whole(element: Element, name: str, where: str, default: str | None = None) 
     return int(number)
 
 
-def _bad(what: str, where: str, hint: str = "Mend it in CVAT and export again; it is left out.") -> DataError:
+def _bad(what: str, where: str, hint: str = "Mend it in CVAT and export again.") -> DataError:
     return DataError(what, where=where, hint=hint, code="bad-annotation")

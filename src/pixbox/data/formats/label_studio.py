@@ -149,7 +149,7 @@ def _pictures(place: _Place, findings: Findings) -> Iterator[tuple[str, str, dic
         path = _picture_path(task.get("data"))
         if path is None:
             message = "`data` names no picture: it has no `image`, nor one other file name of a picture"
-            findings.add("bad-annotation", where, message, "It is left out.")
+            findings.add("bad-annotation", where, message, "Mend it, or remove it.")
             continue
         found = _matches(path, files)
         if len(found) > 1:
@@ -368,5 +368,5 @@ def _number(value: Mapping[str, Any], name: str, where: str, default: float | No
         raise _bad(f"`{name}` has too many digits", where) from None
 
 
-def _bad(what: str, where: str, hint: str = "Mend it in Label Studio and export again; it is left out.") -> DataError:
+def _bad(what: str, where: str, hint: str = "Mend it in Label Studio and export again.") -> DataError:
     return DataError(what, where=where, hint=hint, code="bad-annotation")
