@@ -199,9 +199,9 @@ def classifier(norm: str) -> ClassificationNetwork:
     return build_classifier(ModelConfig(architecture="classifier", encoder="resnet10t", options=options), 2)
 
 
-def detector(norm: str) -> DetectionNetwork:
+def detector(norm: str, shapes: int = 2) -> DetectionNetwork:
     options = {"channels": 16, "depth": 1, "encoder_norm": norm}
-    return build_detector(ModelConfig(architecture="retinanet", encoder="resnet10t", options=options), 3, 2, 2)
+    return build_detector(ModelConfig(architecture="retinanet", encoder="resnet10t", options=options), 3, shapes, 2)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
@@ -212,6 +212,13 @@ def test_a_run_on_classes_fills_the_encoder_of_a_detector(norm: str, tmp_path: P
     assert report.encoder_loaded == report.encoder_total
     assert all(torch.equal(t, state[f"task.network.body.encoder.model.{n}"]) for n, t in encoder_state(network).items())
     assert "other classes" not in report.summary()
+
+
+def test_other_anchors_are_not_taken_for_other_classes(tmp_path: Path) -> None:
+    state = {f"task.network.{name}": tensor for name, tensor in filled(detector("group", shapes=3)).items()}
+    summary = load_weights(detector("group"), save({"state_dict": state}, tmp_path / "run.ckpt")).summary()
+    assert "other classes" not in summary
+    assert "4 keep their initial values (body.class_head.output.weight" in summary
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("batch", "group"), ("group", "batch")])

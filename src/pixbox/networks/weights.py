@@ -238,7 +238,8 @@ def _fill(network: Network, state: Mapping[str, Tensor], match: _Match, source: 
     own = network.state_dict()
     lengths = {name: state[key].shape for key, name in match.names.items() if name in missing}
     # Weights of a layer that gives more or fewer numbers, out of as many.
-    outputs = {name for name, shape in lengths.items() if shape[1:] == own[name].shape[1:]}
+    # A detector's box head has no classes; it differs where the anchors do.
+    outputs = {name for name, shape in lengths.items() if shape[1:] == own[name].shape[1:] and "box_head" not in name}
     return LoadReport(
         source=source,
         loaded=tuple(name for name in names if name in match.keys),
