@@ -8,7 +8,7 @@ import torch
 
 from pixbox.config import Architecture, ModelConfig
 from pixbox.errors import ConfigError, ModelError
-from pixbox.networks.build import ARCHITECTURES, Option, build_network
+from pixbox.networks.build import ARCHITECTURES, Option, build_classifier, build_network
 from pixbox.networks.encoders import encoder_facts
 
 
@@ -80,6 +80,12 @@ def test_encoder_that_fails_on_pictures_of_any_size_is_refused_when_built() -> N
 def test_classic_network_has_its_own_encoder() -> None:
     with pytest.raises(ConfigError, match="encoder of its own"):
         build("unet_classic", "resnet34")
+
+
+def test_a_probability_is_at_most_one() -> None:
+    model = ModelConfig(architecture="classifier", encoder="resnet10t", options={"dropout": 2})
+    with pytest.raises(ConfigError, match=r"dropout: must be a number, at least 0 and at most 1 \(found 2\)"):
+        build_classifier(model, 3)
 
 
 def test_all_wrong_options_are_told_at_once_with_near_names() -> None:

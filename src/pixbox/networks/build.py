@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -31,7 +32,7 @@ class Option:
         default: what it is when not written; None: it comes from the encoder.
         meaning: one sentence, with unit and source.
         choices: the only values allowed; empty: any.
-        least: the smallest number allowed.
+        least, most: the smallest and the largest number allowed.
         length: how many values a list must have; None: it depends on the encoder.
     """
 
@@ -41,6 +42,7 @@ class Option:
     choices: tuple[Any, ...] = ()
     least: float = 1
     length: int | None = None
+    most: float = math.inf
 
     def fault(self, value: Any) -> str:
         """What is wrong with a value; empty: nothing."""
@@ -56,14 +58,13 @@ class Option:
 
     def _allows(self, item: Any) -> bool:
         number = isinstance(item, int) or (isinstance(item, float) and self.type.startswith("number"))
-        return number and not isinstance(item, bool) and bool(item >= self.least)
+        return number and not isinstance(item, bool) and bool(self.least <= item <= self.most)
 
     def _wanted(self) -> str:
+        limits = f"at least {self.least:g}" + (f" and at most {self.most:g}" if self.most < math.inf else "")
         if self.type in ("integers", "numbers"):
-            return (
-                f"must be a list of {f'{self.length} ' if self.length else ''}{self.type}, each at least {self.least:g}"
-            )
-        return f"must be {'an' if self.type == 'integer' else 'a'} {self.type}, at least {self.least:g}"
+            return f"must be a list of {f'{self.length} ' if self.length else ''}{self.type}, each {limits}"
+        return f"must be {'an' if self.type == 'integer' else 'a'} {self.type}, {limits}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +271,7 @@ _ATROUS = {
     "decoder_atrous_rates": Option(
         "integers", [12, 24, 36], "Dilations of its convolutions, feature pixels.", length=3
     ),
-    "decoder_aspp_dropout": Option("number", 0.5, "Dropout probability after the atrous pyramid.", least=0),
+    "decoder_aspp_dropout": Option("number", 0.5, "Dropout probability after the atrous pyramid.", least=0, most=1),
 }
 
 
@@ -350,7 +351,7 @@ _TABLE = (
                 "integer", 128, "Channels of the segmentation blocks, a multiple of 32."
             ),
             "decoder_merge_policy": Option("text", "add", "How the blocks are joined.", ("add", "cat")),
-            "decoder_dropout": Option("number", 0.2, "Dropout probability before the logits.", least=0),
+            "decoder_dropout": Option("number", 0.2, "Dropout probability before the logits.", least=0, most=1),
             "decoder_interpolation": _DOUBLING,
         },
         _smp("fpn"),
@@ -433,7 +434,7 @@ _TABLE = (
         "resnet50",
         "any timm model with a pyramid of features",
         {
-            "dropout": Option("number", 0.0, "Dropout probability before the linear layer.", least=0),
+            "dropout": Option("number", 0.0, "Dropout probability before the linear layer.", least=0, most=1),
             "encoder_norm": _ENCODER_NORM,
         },
         None,
