@@ -1,0 +1,1 @@
+"""How fast pixbox is beside the libraries that do the same: ``python -m benchmarks --help``."""
