@@ -1,7 +1,7 @@
 """COCO's average precision of 364 pictures with 100 detections each, from arrays to figures.
 
 pixbox's ``DetectionScores`` beside pycocotools, faster-coco-eval alone and torchmetrics on it. ``map``, ``map_50`` and
-``mar_100`` must be equal. pixbox also computes VOC's figures and what it needs for its reports.
+``mar_100`` must be equal (torchmetrics computes in float32). pixbox also computes VOC's figures and what it needs for its reports.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from pixbox.sample import Boxes
 
 THREADS = 1
 CLASSES = ("a", "b", "c")
+TORCHMETRICS = "torchmetrics on faster-coco-eval"
+_EQUAL = {TORCHMETRICS: 1e-4}
+"""Where its boxes are rounded to float32, an IoU may fall to the other side of a threshold; the others agree to 1e-9."""
 DETECTIONS, TRUE = 100, 14
 """Of each picture; the true boxes are about BCCD's."""
 
@@ -48,17 +51,22 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
         "pixbox": ("numpy", lambda: _by_pixbox(pictures)),
         "pycocotools": ("pycocotools", lambda: _by_coco("pycocotools", pictures)),
         "faster-coco-eval": ("faster_coco_eval", lambda: _by_coco("faster_coco_eval", pictures)),
-        "torchmetrics on faster-coco-eval": ("torchmetrics", lambda: _by_torchmetrics("faster_coco_eval", pictures)),
+        TORCHMETRICS: ("torchmetrics", lambda: _by_torchmetrics("faster_coco_eval", pictures)),
     }
     cases, left_out = peers((library, name, partial(Case, name, run)) for name, (library, run) in runs.items())
-    found: list[Any] = [case.run() for case in cases]
-    same = all(max(abs(a - b) for a, b in zip(found[0], other, strict=True)) < 1e-6 for other in found[1:])
+    found: dict[str, Any] = {case.name: case.run() for case in cases}
+    apart = {
+        name: max(abs(own - other) for own, other in zip(found["pixbox"], figures, strict=True))
+        for name, figures in found.items()
+    }
+    same = all(difference < _EQUAL.get(name, 1e-9) for name, difference in apart.items())
+    words = "; ".join(f"{name} to {_EQUAL.get(name, 1e-9):.0e}" for name in apart if name != "pixbox")
     yield Comparison(
         f"{len(pictures)} pictures, {len(pictures) * DETECTIONS:,} detections, {len(CLASSES)} classes",
         "s",
         cases,
         goals=[Goal("pixbox", None, 0.35, "about what the fastest library takes")],
-        equal=[require(same, f"map {found[0][0]:.6f}, map_50 and mar_100, to six digits")],
+        equal=[require(same, f"map ({found['pixbox'][0]:.6f}), map_50 and mar_100: {words}")],
         left_out=left_out,
     )
 

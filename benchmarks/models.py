@@ -29,6 +29,8 @@ from pixbox.tasks.segmentation import SegmentationTask, build_segmentation
 
 PRECISION = resolve_precision("auto", "cpu")
 """What `precision: auto` is on this machine: ``bf16`` where the hardware multiplies it."""
+EQUAL_BOXES = 0.99
+"""Least share of boxes that both find: the last of them may change places with the next."""
 _SMP: Mapping[str, Any] = {"unet": smp.Unet, "fpn": smp.FPN, "deeplabv3plus": smp.DeepLabV3Plus}
 
 
@@ -216,10 +218,11 @@ def _same_detections(task: DetectionTask, model: RetinaNet, side: int) -> str:
     whole = Placement((side, side), (side, side), (side, side))
     found = ours.decode(AnchorAnswer(logits, offsets, (side, side)), whole)
     [wanted] = theirs([image.permute(2, 0, 1).double() / 255])
-    same = (
-        len(found.scores) == len(wanted["scores"]) > 20
-        and torch.equal(found.classes, wanted["labels"])
-        and float((found.boxes_xyxy - wanted["boxes"]).abs().max()) < 1e-2
-        and float((found.scores - wanted["scores"]).abs().max()) < 1e-4
-    )
-    return require(same, f"the {len(found.scores)} boxes found with the same weights, to a hundredth of a pixel")
+    # By pairs: scores that differ in the ninth digit may stand in another order.
+    near = torch.cdist(found.boxes_xyxy.double(), wanted["boxes"], p=float("inf")) < 1e-2
+    near &= found.classes[:, None] == wanted["labels"]
+    near &= (found.scores.double()[:, None] - wanted["scores"]).abs() < 1e-4
+    again = int(near.any(dim=0).sum())
+    count = len(wanted["scores"])
+    words = f"{again} of {count} boxes with the same weights ({EQUAL_BOXES:.0%} asked), to a hundredth of a pixel"
+    return require(len(found.scores) == count > 20 and again >= EQUAL_BOXES * count, words)
