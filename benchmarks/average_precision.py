@@ -1,7 +1,7 @@
 """COCO's average precision of 364 pictures with 100 detections each, from arrays to figures.
 
 pixbox's ``DetectionScores`` beside pycocotools, faster-coco-eval alone and torchmetrics on it. ``map``, ``map_50`` and
-``mar_100`` must be equal (torchmetrics computes in float32). pixbox also computes VOC's figures and what it needs for its reports.
+``mar_100`` must be equal (torchmetrics computes in float32). pixbox also computes VOC's figures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ THREADS = 1
 CLASSES = ("a", "b", "c")
 TORCHMETRICS = "torchmetrics on faster-coco-eval"
 _EQUAL = {TORCHMETRICS: 1e-4}
-"""Where its boxes are rounded to float32, an IoU may fall to the other side of a threshold; the others agree to 1e-9."""
+"""Boxes rounded to float32 may fall to the other side of a threshold; the others agree to 1e-9."""
 DETECTIONS, TRUE = 100, 14
 """Of each picture; the true boxes are about BCCD's."""
 
