@@ -115,7 +115,7 @@ def test_pictures_in_parts_have_the_labels_of_the_picture_in_windows(
     assert len(np.unique(expected.mask)) == 3
 
 
-@pytest.mark.parametrize(("memory", "bands"), [("36MB", "several"), ("40MB", "several"), ("72MB", "one")])
+@pytest.mark.parametrize(("memory", "bands"), [("36MB", "several"), ("40MB", "several"), ("69MB", "one")])
 def test_any_budget_gives_the_same_labels(
     tmp_path: Path, memory: str, bands: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -121,7 +121,8 @@ def _fits(predictor: Predictor, raster: Raster) -> bool:
         return True
     limit = Image.MAX_IMAGE_PIXELS
     too_many = limit is not None and raster.size_hw[0] * raster.size_hw[1] > 2 * limit
-    return not too_many and raster.whole_bytes + _working_bytes(predictor, raster.size_hw) <= predictor.host_budget
+    needed = raster.whole_bytes + _working_bytes(predictor, raster.size_hw)
+    return not too_many and needed <= _PLANNED * predictor.host_budget
 
 
 def _working_bytes(predictor: Predictor, size_hw: tuple[int, int]) -> int:
