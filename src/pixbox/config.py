@@ -36,7 +36,7 @@ Format = Literal[
     "label-studio", "objects", "voc-boxes", "box-list", "imagefolder",
 ]  # fmt: skip
 Architecture = Literal[
-    "unet", "unet_classic", "segnet", "pspnet", "unetplusplus", "manet", "linknet", "fpn", "pan",
+    "unet", "unet_classic", "fast", "segnet", "pspnet", "unetplusplus", "manet", "linknet", "fpn", "pan",
     "deeplabv3", "deeplabv3plus", "upernet", "segformer", "dpt", "retinanet", "classifier",
 ]  # fmt: skip
 LossName = Literal["cross_entropy", "binary", "dice", "cross_entropy_dice", "focal", "lovasz", "ohem"]

@@ -20,6 +20,9 @@ ATROUS = {"decoder_channels": 16}
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "unet": {"encoder": "resnet10t", "options": {"decoder_channels": STEPS}},
     "unet_classic": {"options": {"base_channels": 4}},
+    "fast": {
+        "options": {"channels": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "decoder_channels": 8, "fine_channels": 8}
+    },
     "segnet": {"encoder": "vgg16"},
     "segnet_resnet50": {"architecture": "segnet", "encoder": "resnet50"},
     "pspnet": {"encoder": SMALL},

@@ -77,9 +77,10 @@ def test_encoder_that_fails_on_pictures_of_any_size_is_refused_when_built() -> N
         build("unet", "inception_v4")
 
 
-def test_classic_network_has_its_own_encoder() -> None:
+@pytest.mark.parametrize("architecture", ["unet_classic", "fast"])
+def test_a_network_with_an_encoder_of_its_own_takes_no_other(architecture: str) -> None:
     with pytest.raises(ConfigError, match="encoder of its own"):
-        build("unet_classic", "resnet34")
+        build(architecture, "resnet34")
 
 
 def test_a_probability_is_at_most_one() -> None:

@@ -15,6 +15,8 @@ from pixbox.errors import ConfigError, Fault, ModelError, did_you_mean
 from pixbox.networks import segnet
 from pixbox.networks.classifier import ClassificationNetwork, Classifier
 from pixbox.networks.encoders import EncoderFacts, TimmEncoder, does_not_fit, encoder_facts
+from pixbox.networks.fast import STRIDE as FAST_STRIDE
+from pixbox.networks.fast import Fast
 from pixbox.networks.network import IMAGENET_MEAN, IMAGENET_STD, SegmentationNetwork
 from pixbox.networks.pspnet import OUTPUT_STRIDE as PSPNET_STRIDE
 from pixbox.networks.pspnet import PSPNet
@@ -230,6 +232,10 @@ def _unet_classic(_: str, num_classes: int, options: Mapping[str, Any]) -> Body:
     return Body(ClassicUNet(num_classes, **options), CLASSIC_STRIDE, None)
 
 
+def _fast(_: str, num_classes: int, options: Mapping[str, Any]) -> Body:
+    return Body(Fast(num_classes, **options), FAST_STRIDE, None)
+
+
 def _segnet(encoder: str, num_classes: int, _: Mapping[str, Any]) -> Body:
     if encoder not in segnet.PRETRAINED_NAMES:
         raise ModelError(f'segnet takes {" or ".join(segnet.PRETRAINED_NAMES)}, not "{encoder}"', where="model.encoder")
@@ -298,6 +304,20 @@ _TABLE = (
             "norm": Option("text", "batch", "BatchNorm, or GroupNorm for small batches.", ("batch", "group")),
         },
         _unet_classic,
+    ),
+    ArchitectureInfo(
+        "fast",
+        "pixbox: dense convolutions in bf16, for training and use on a CPU",
+        None,
+        "no named encoder: it has its own",
+        {
+            "channels": Option("integers", [48, 96, 160, 256], "Channels at strides 4, 8, 16 and 32.", length=4),
+            "depths": Option("integers", [1, 2, 3, 2], "Residual blocks at each of them.", length=4),
+            "decoder_channels": Option("integer", 64, "Channels of the decoder at strides 4 and 8."),
+            "fine_channels": Option("integer", 16, "Channels at stride 2."),
+            "dropout": Option("number", 0.1, "Dropout probability of the decoder's channels.", least=0, most=1),
+        },
+        _fast,
     ),
     ArchitectureInfo(
         "segnet",
