@@ -162,6 +162,13 @@ class AugmentConfig(Section):
     crop_ratio: Annotated[
         Range, Field(description="Least and largest width / height of that part, drawn log-uniformly.")
     ] = (0.75, 4 / 3)
+    rare_crops: Annotated[
+        Share,
+        Field(description=(
+            "Segmentation, `fit: crop`: probability that the window is laid around a pixel of a rare class, one with less than half "
+            "an even share of the training pixels."
+        )),
+    ] = 0.0  # fmt: skip
     mixup: Annotated[
         NonNegative,
         Field(description="Classification: mix pictures of a batch; both parameters of the Beta distribution; 0: off."),
@@ -280,6 +287,8 @@ class DataConfig(Section):
             raise ValueError(
                 "augment.crop_area has no meaning with `fit: crop`, which cuts out a part of `size` already"
             )
+        if self.fit != "crop" and self.augment.rare_crops > 0:
+            raise ValueError(f"augment.rare_crops has no meaning with `fit: {self.fit}`, which cuts no window")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError("value_range must be ascending")
         return self
@@ -639,6 +648,8 @@ class Experiment(Section):
         if self.task != "classification" and (self.data.augment.mixup or self.data.augment.cutmix):
             raise ValueError(f"data.augment: mixup and cutmix are for `task: classification`, not {self.task}")
         if self.task != "segmentation":
+            if self.data.augment.rare_crops > 0:
+                raise ValueError(f"data.augment: rare_crops is for `task: segmentation`, not {self.task}")
             if self.loss.name != _LOSS[self.task]:
                 raise ValueError(f"loss.name: {self.task} knows only `{_LOSS[self.task]}`, not `{self.loss.name}`")
             if self.loss.class_weights != "none":

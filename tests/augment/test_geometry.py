@@ -16,6 +16,8 @@ from pixbox.augment import (
     Warp,
     center_crop,
     draw_geometry,
+    draw_point,
+    move_window,
     place_whole,
     sample_rng,
     warp_image,
@@ -31,8 +33,8 @@ MIDDLE = [0.5] * 7
 def test_every_setting_of_a_picture_has_its_place_and_the_same_default() -> None:
     fields = [*dataclasses.fields(GeometryPolicy), *dataclasses.fields(ColorPolicy)]
     here = {field.name: field.default for field in fields if field.name not in ("size_hw", "fit", "base_size")}
-    # Mixing is done to a batch, not to a picture.
-    assert here == AugmentConfig().model_dump(exclude={"mixup", "cutmix"})
+    # Mixing is done to a batch, not to a picture; where a rare class lies is only known from the mask.
+    assert here == AugmentConfig().model_dump(exclude={"mixup", "cutmix", "rare_crops"})
 
 
 def test_letterbox_positions_by_hand() -> None:
@@ -385,3 +387,57 @@ def test_center_crop_is_the_protocol_of_torchvision(image_hw: tuple[int, int], p
     expected = published(torch.from_numpy(ramp).permute(2, 0, 1)).permute(1, 2, 0).numpy()
     warped = warp_image(ramp, center_crop(image_hw, 75, (60, 50)))
     assert np.abs(warped.astype(int) - expected).max() <= 1
+
+
+def test_a_point_is_drawn_by_class_first_and_then_evenly_among_its_pixels() -> None:
+    classes = np.zeros((4, 5), np.uint8)
+    classes[0, :3] = 1
+    classes[3, 4] = 2
+    classes[1] = 255
+    interest = np.array([0.0, 1.0, 3.0, 9.0])  # class 3 is not there
+    points = Counter(draw_point(sample_rng(0, 0, index), classes, interest) for index in range(4000))
+    assert set(points) == {(0.5, 0.5), (1.5, 0.5), (2.5, 0.5), (4.5, 3.5)}
+    found = [points[x + 0.5, 0.5] for x in range(3)] + [points[4.5, 3.5]]
+    assert stats.chisquare(found, [4000 / 12] * 3 + [3000]).pvalue > 0.001
+
+
+def test_no_point_where_no_class_of_interest_is() -> None:
+    rng = sample_rng(0, 0, 0)
+    assert draw_point(rng, np.array([[0, 255]], np.uint8), np.array([0.0, 1.0])) is None
+    other = sample_rng(0, 0, 0)
+    draw_point(other, np.array([[0, 1]], np.uint8), np.array([0.0, 1.0]))
+    assert rng.random() == other.random()
+
+
+@pytest.mark.parametrize(
+    ("point_xy", "offset_xy"),
+    [
+        ((50.0, 40.0), (-42.0, -34.0)),  # to the middle of 16 x 12
+        ((1.0, 79.0), (0.0, -68.0)),  # no further than the picture's left and lower border
+        ((99.0, 2.0), (-84.0, 0.0)),
+    ],
+)
+def test_the_window_is_moved_to_a_point_but_not_off_the_picture(
+    point_xy: tuple[float, float], offset_xy: tuple[float, float]
+) -> None:
+    start = Warp(np.array([[1.0, 0, -7], [0, 1, -3]]), (12, 16))
+    moved = move_window(start, (80, 100), point_xy, (0.5, 0.5))
+    np.testing.assert_array_equal(moved.matrix, [[1, 0, offset_xy[0]], [0, 1, offset_xy[1]]])
+    assert moved.size_hw == start.size_hw
+
+
+def test_a_window_larger_than_the_picture_keeps_it_inside() -> None:
+    start = Warp(np.array([[0.5, 0, 3], [0, 0.5, 3]]), (60, 60))
+    # At 0.5 the picture is 40 x 20; its point (0, 0) is wanted at (54, 6), but from 20 on it would stick out.
+    moved = move_window(start, (40, 80), (0.0, 0.0), (0.9, 0.1))
+    np.testing.assert_array_equal(moved.matrix, [[0.5, 0, 20], [0, 0.5, 6]])
+
+
+def test_a_moved_window_keeps_rotation_and_mirror() -> None:
+    policy = GeometryPolicy((20, 30), scale=(0.8, 1.6), rotate=25, flip=1)
+    for index in range(50):
+        drawn = draw_geometry(sample_rng(1, 0, index), (90, 120), policy)
+        moved = move_window(drawn, (90, 120), (60.0, 45.0), (0.3, 0.6))
+        np.testing.assert_array_equal(moved.matrix[:, :2], drawn.matrix[:, :2])
+        # The picture's middle is far enough from its border: it comes to within half a pixel of the place.
+        np.testing.assert_allclose(moved.matrix @ (60, 45, 1), (9, 12), atol=0.5 + 1e-9)

@@ -20,6 +20,7 @@ from pixbox.data.dataset import (
     TrainingSet,
     WholeSet,
     as_batch,
+    interest_in_rare_classes,
     training_loader,
     whole_loader,
     worker_count,
@@ -27,7 +28,7 @@ from pixbox.data.dataset import (
 from pixbox.data.sampler import EpochIndex, StepSampler
 from pixbox.data.splits import labels_of, read_splits
 from pixbox.errors import DataError
-from pixbox.labels import IGNORE
+from pixbox.labels import IGNORE, LabelMap
 from pixbox.sample import Boxes, BoxTargets, Category, Mask, Record, Sample, WholeImage
 from tiny import SIZE_HW, draw_scene, experiment, write_scenes
 
@@ -259,6 +260,34 @@ def test_padding_leaves_boxes_and_categories_as_they_are() -> None:
 
 def pixels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.integers(0, 200, shape, dtype=np.uint8)
+
+
+def test_windows_around_rare_classes_show_them(configured: Any, tmp_path: Path) -> None:
+    canvas = np.zeros((200, 300, 3), np.uint8)
+    classes = np.zeros((200, 300), np.uint8)
+    classes[150:153, 20:23] = 2
+    Image.fromarray(canvas).save(tmp_path / "p.png")
+    Image.fromarray(classes).save(tmp_path / "m.png")
+    record = Record("p", tmp_path / "p.png", tmp_path / "m.png")
+    labels = LabelMap.model_validate({"classes": [{"name": name, "value": i} for i, name in enumerate("abc")]})
+    reader = SampleReader(labels, open_cache("none", None, [record]))
+    shown = {}
+    for share in (0.0, 0.5, 1.0):
+        data = configured(data__augment={"rare_crops": share, "flip": 0.5}).data
+        dataset = TrainingSet([record], reader, data, seed=0, class_pixels=np.array([59990, 0, 10]))
+        targets = [dataset[EpochIndex(epoch, 0)].target for epoch in range(200)]
+        shown[share] = np.mean([(target.classes == 2).any() for target in targets if isinstance(target, Mask)])
+    assert shown[1.0] == 1
+    # A window of 32 x 48 sees the nine pixels by chance in about one of 30 cases.
+    assert shown[0.0] < 0.15
+    assert 0.4 < shown[0.5] < 0.65
+
+
+def test_rare_is_less_than_half_an_even_share() -> None:
+    # Four classes: even is a quarter, half of that an eighth of 800 = 100.
+    interest = interest_in_rare_classes(np.array([612, 100, 88, 0]))
+    np.testing.assert_allclose(interest, [0, 0, (88 / 800) ** -0.5, 0])
+    assert not interest_in_rare_classes(np.array([3, 3])).any()
 
 
 def test_a_sample_is_a_pure_function_of_seed_epoch_and_index(configured: Any) -> None:

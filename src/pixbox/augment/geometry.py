@@ -143,6 +143,54 @@ def draw_part(
     return Part(int(top_at * (height - part_h + 1)), int(left_at * (width - part_w + 1)), (part_h, part_w))
 
 
+def draw_point(
+    rng: np.random.Generator, classes: NDArray[np.uint8], interest: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """Draw a pixel of a class of interest: first the class among those that are there, then one of its pixels.
+
+    Always two draws.
+
+    Args:
+        classes: (H, W) class indices; values of ``len(interest)`` and above are nothing.
+        interest: (N,) >= 0; a class that is there is drawn with a probability in proportion to it.
+
+    Returns:
+        The pixel's centre (x, y) in continuous coordinates; None where no class of interest is there.
+    """
+    class_at, pixel_at = rng.random(2).tolist()
+    counts = np.bincount(classes.ravel(), minlength=len(interest))[: len(interest)]
+    drawn = np.cumsum(np.where(counts > 0, interest, 0.0))
+    if drawn[-1] == 0:
+        return None
+    chosen = int(np.searchsorted(drawn, class_at * drawn[-1], side="right"))
+    places = np.flatnonzero(classes == chosen)
+    row, column = divmod(int(places[int(pixel_at * len(places))]), classes.shape[1])
+    return column + 0.5, row + 0.5
+
+
+def move_window(warp: Warp, image_hw: SizeHW, point_xy: tuple[float, float], at_xy: tuple[float, float]) -> Warp:
+    """The warp with its window moved by whole pixels, so that a point of the picture comes to a place in it.
+
+    The window shows no more of what lies beyond the picture than it must: where it is smaller than the picture's
+    upright hull it stays inside, where it is larger it keeps the picture inside.
+
+    Args:
+        warp: carries the picture to the window.
+        image_hw: size of the picture.
+        point_xy: in the picture.
+        at_xy: where it is to come, as shares of the window's width and height.
+    """
+    matrix = warp.matrix.copy()
+    corners = matrix[:, :2] @ np.array([[0, image_hw[1], 0, image_hw[1]], [0, 0, image_hw[0], image_hw[0]]])
+    point = matrix[:, :2] @ point_xy
+    for axis, length in enumerate(warp.size_hw[::-1]):
+        # Offsets at which the hull's start, or its end, lies on the window's.
+        bounds = sorted((-corners[axis].min(), length - corners[axis].max()))
+        wanted = min(max(at_xy[axis] * length - point[axis], bounds[0]), bounds[1])
+        matrix[axis, 2] += round(wanted - matrix[axis, 2])
+    return Warp(matrix, warp.size_hw)
+
+
 def place_whole(
     image_hw: SizeHW, size_hw: SizeHW, fit: Fit, base_size: int | None = None
 ) -> tuple[Warp | None, Placement]:

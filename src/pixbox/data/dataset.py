@@ -20,9 +20,12 @@ from pixbox.augment import (
     GeometryPolicy,
     Warp,
     apply_color,
+    beside,
     center_crop,
     draw_color,
     draw_geometry,
+    draw_point,
+    move_window,
     place_whole,
     sample_rng,
     warp_boxes,
@@ -92,10 +95,21 @@ def kept_record(record: Record, task: Task) -> Record:
 
 
 class TrainingSet(Dataset[Any]):
-    """Augmented training samples; equal for equal (seed, epoch, index), whichever process reads them."""
+    """Augmented training samples; equal for equal (seed, epoch, index), whichever process reads them.
+
+    Args:
+        min_area: boxes that are smaller after the warp are dropped, pixels.
+        class_pixels: (N,) labelled pixels of each class in the training masks; needed for ``augment.rare_crops``.
+    """
 
     def __init__(
-        self, records: Sequence[Record], reader: SampleReader, data: DataConfig, seed: int, min_area: float = 0.0
+        self,
+        records: Sequence[Record],
+        reader: SampleReader,
+        data: DataConfig,
+        seed: int,
+        min_area: float = 0.0,
+        class_pixels: NDArray[np.int64] | None = None,
     ) -> None:
         self.records = records
         self.reader = reader
@@ -103,6 +117,8 @@ class TrainingSet(Dataset[Any]):
         self.min_area = min_area
         self.geometry = geometry_policy(data)
         self.color = color_policy(data)
+        self.rare_crops = data.augment.rare_crops
+        self.interest = None if class_pixels is None else interest_in_rare_classes(class_pixels)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -119,8 +135,32 @@ class TrainingSet(Dataset[Any]):
         assert sample.target is not None
         rng = sample_rng(self.seed, key.epoch, key.index)
         warp = draw_geometry(rng, sample.size_hw, self.geometry)
+        if self.rare_crops > 0 and isinstance(sample.target, Mask):
+            # Beside the stream of the part, which starts at the same place.
+            warp = self._around_a_rare_class(beside(beside(rng)), sample.target, warp)
         image = apply_color(warp_image(sample.image, warp, FILL), draw_color(rng, self.color))
         return Sample(sample.id, image, _warp_target(sample.target, warp, self.min_area))
+
+    def _around_a_rare_class(self, rng: np.random.Generator, mask: Mask, warp: Warp) -> Warp:
+        """With the probability that was asked for, the window around a pixel of a rare class that the picture holds."""
+        assert self.interest is not None
+        drawn, x_at, y_at = rng.random(3).tolist()
+        if drawn >= self.rare_crops:
+            return warp
+        point = draw_point(rng, mask.classes, self.interest)
+        # Anywhere but at the window's border, where half of what the pixel belongs to would be cut away.
+        at_xy = (0.2 + 0.6 * x_at, 0.2 + 0.6 * y_at)
+        return warp if point is None else move_window(warp, mask.classes.shape, point, at_xy)
+
+
+def interest_in_rare_classes(pixels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,) one over the root of a class's share of the labelled pixels; 0 for one that is not rare.
+
+    Rare is what occurs and has less than half an even share, 1 / 2N of ``pixels`` (N,), the training masks' counts.
+    """
+    share = pixels / max(1, pixels.sum())
+    rare = (pixels > 0) & (share < 0.5 / len(pixels))
+    return np.where(rare, 1 / np.sqrt(np.where(rare, share, 1.0)), 0.0)
 
 
 def _warp_target(target: Target, warp: Warp, min_area: float) -> Target:

@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -53,13 +55,17 @@ log = logging.getLogger("pixbox")
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a training needs: lists, labels and every mask are checked, the network is built."""
+    """All that a training needs: lists, labels and every mask are checked, the network is built.
+
+    ``class_pixels`` (N,) counts the labelled pixels of the training masks; None where there are no masks.
+    """
 
     experiment: Experiment
     labels: LabelMap
     splits: Splits
     task: Task
     notes: tuple[str, ...]
+    class_pixels: NDArray[np.int64] | None
 
 
 def train_experiment(
@@ -131,7 +137,12 @@ def _open_sets(prepared: Prepared) -> tuple[TrainingSet, WholeSet | None]:
         experiment.task,
     )
     train = TrainingSet(
-        prepared.splits.train, reader, experiment.data, experiment.training.seed, experiment.detection.min_area
+        prepared.splits.train,
+        reader,
+        experiment.data,
+        experiment.training.seed,
+        min_area=experiment.detection.min_area,
+        class_pixels=prepared.class_pixels,
     )
     return train, WholeSet(prepared.splits.val, reader, experiment) if prepared.splits.val else None
 
@@ -166,7 +177,8 @@ def _prepare(experiment: Experiment, console: Console, *, fresh: bool) -> Prepar
     """Read lists, labels and every mask; build the network and, for a fresh run, load its weights."""
     labels = labels_of(experiment)
     splits = read_splits(experiment)
-    weights, findings = _check(experiment, splits, labels, console)
+    scan, findings = _check(experiment, splits, labels, console)
+    weights = None if scan is None else _class_weights(experiment, labels, scan)
     accelerator, _ = resolve_devices(experiment.training.accelerator, experiment.training.devices)
     precision = resolve_precision(experiment.training.precision, accelerator)
     resolved = experiment.model_copy(
@@ -189,7 +201,7 @@ def _prepare(experiment: Experiment, console: Console, *, fresh: bool) -> Prepar
         notes.append(f"{findings.counts[code]} {CODES[code].title}, the first: {first.file}: {first.message}")
     if fresh:
         notes.append(load_weights(task.network, experiment.model.weights).summary())
-    return Prepared(resolved, labels, splits, task, tuple(notes))
+    return Prepared(resolved, labels, splits, task, tuple(notes), None if scan is None else scan.pixels)
 
 
 def _class_weights(experiment: Experiment, labels: LabelMap, scan: LabelScan) -> Tensor | None:
@@ -209,12 +221,11 @@ def _class_weights(experiment: Experiment, labels: LabelMap, scan: LabelScan) ->
 
 def _check(
     experiment: Experiment, splits: Splits, labels: LabelMap, console: Console
-) -> tuple[Tensor | None, Findings]:
-    """The class weights that follow from the training labels, and what was found in both splits.
+) -> tuple[LabelScan | None, Findings]:
+    """What the training masks hold (None: there are no masks), and what was found in both splits.
 
     Raises:
         DataError: the errors of both splits at once; there is nothing to learn.
-        ConfigError: the class weights do not fit the classes.
     """
     findings = Findings()
     scans: list[LabelScan] = []
@@ -239,7 +250,7 @@ def _check(
     if counts[0] == 0:
         raise DataError("no training picture has a label that counts: there is nothing to learn",
                         where="data.train", code="nothing-to-learn")  # fmt: skip
-    return _class_weights(experiment, labels, scans[0]) if scans else None, findings
+    return scans[0] if scans else None, findings
 
 
 def _show(bar: Progress, task: TaskID, before: int, done: int) -> None:
