@@ -81,7 +81,7 @@ def train_experiment(
         TrainingError: the loss is no longer a number, or memory is exhausted.
     """
     quiet_lightning()
-    # Probabilities of sure pixels and their gradients are too small for normal numbers, and a CPU computes with such ones
+    # Probabilities of sure pixels and their gradients are too small for normal numbers; a CPU computes with those
     # in microcode: CamVid trained four times slower. Before the first tensor: threads take this over when they start.
     torch.set_flush_denormal(True)
     run = RunFolder(folder)
