@@ -64,7 +64,7 @@ def predictor(data: dict[str, Any] | None = None, **evaluation: Any) -> Predicto
     network: Any = Neighbourhood()
     settings = experiment.loss.model_dump(exclude={"class_weights", "auxiliary_weight"})
     task = SegmentationTask(network, build_loss(**settings, class_weights=None), LABELS, 0.0)
-    return Predictor(LoadedRun(task, experiment, Position(0, 0, {}), Path("x.ckpt")), device="cpu")
+    return Predictor(LoadedRun(task, experiment, Position(0, 0, {}), Path("x.ckpt")), device="cpu", task=task)
 
 
 def scene(height: int, width: int) -> NDArray[np.uint8]:

@@ -42,7 +42,7 @@ def predictor(**data: Any) -> Predictor:
     network: Any = Brightness()
     settings = experiment.loss.model_dump(exclude={"class_weights", "auxiliary_weight"})
     task = SegmentationTask(network, build_loss(**settings, class_weights=None), LABELS, 0.0)
-    return Predictor(LoadedRun(task, experiment, Position(0, 0, {}), Path("x.ckpt")), device="cpu")
+    return Predictor(LoadedRun(task, experiment, Position(0, 0, {}), Path("x.ckpt")), device="cpu", task=task)
 
 
 def picture_and_truth(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

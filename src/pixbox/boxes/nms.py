@@ -51,7 +51,7 @@ def select_detections(
 
     Args:
         logits: (B, K, C), of any float type; a score is their sigmoid.
-        offsets: (B, K, 4), as :func:`decode_boxes` takes them.
+        offsets: (B, K, 4), likewise, as :func:`decode_boxes` takes them.
         anchors_xyxy: (K, 4).
         pictures_xyxy: (B, 4) or (4,): where the pictures lie in the network's input, pixels.
         level_lengths: how many anchors each level has, in their order; they add up to K. None: all are one level.
@@ -64,7 +64,7 @@ def select_detections(
         One selection for each picture.
     """
     scores, anchor, classes = _best_pairs(logits, level_lengths or [logits.shape[1]], topk)
-    chosen = offsets.gather(1, anchor[..., None].expand(-1, -1, 4))
+    chosen = offsets.gather(1, anchor[..., None].expand(-1, -1, 4)).float()
     boxes = _clip(decode_boxes(chosen, anchors_xyxy[anchor]), pictures_xyxy)
     kept = (scores > score_threshold) & (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
     boxes, scores, classes, picture = boxes[kept], scores[kept], classes[kept], kept.nonzero()[:, 0]

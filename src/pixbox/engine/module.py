@@ -29,10 +29,11 @@ from pixbox.tasks.task import Metrics, Scores, Task
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """The length of a training, in optimizer steps."""
+    """The length of a training, in optimizer steps; the first ``halved_steps`` see pictures at half their size."""
 
     steps_per_epoch: int
     total_steps: int
+    halved_steps: int = 0
 
     def epoch_of(self, steps_done: int) -> int:
         """Epochs completed after so many steps."""
@@ -95,6 +96,7 @@ class TrainingModule(pl.LightningModule):
         self.val_images = 0
         self.val_metrics: Metrics | None = None
         self.val_counts: Scores | None = None  # of all processes
+        self._answering: list[Task] = []  # in a list, because it is no part of this module and its checkpoints
         self.stop_asked = False  # of this process; `stop_agreed`: known to all, at the same step
         self.stop_agreed = False
 
@@ -202,6 +204,8 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         # Once more: with averaged weights, this is now another set of buffers.
         self.share_buffers()
+        # As in `evaluate`, so that both find the same.
+        self._answering = [self.task.for_inference(self.experiment.training.precision)]
         self.val_scores.reset()
         self.val_images = 0
         self.val_loss_sums = torch.zeros(2, 0, dtype=torch.float64)
@@ -209,7 +213,7 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, item: WholeImage, batch_idx: int) -> dict[str, Any]:
         """Scores one picture; returns its prediction."""
         assert item.target is not None
-        answer = self.task.answer(item.image, item.placement)
+        answer = self._answering[0].answer(item.image, item.placement)
         sums, weights = self.task.validation_loss(answer, item.placement, item.target)
         prediction = self.task.decode(answer, item.placement)
         # The place of the picture in the whole set: process r of w has every w-th.
@@ -221,6 +225,7 @@ class TrainingModule(pl.LightningModule):
         return {"prediction": prediction}
 
     def on_validation_epoch_end(self) -> None:
+        self._answering = []
         scores, sums, images = self.task.scores(), torch.zeros(2, 0, dtype=torch.float64), 0
         for part_scores, part_sums, part_images in self._of_all_processes(
             (self.val_scores, self.val_loss_sums, self.val_images)

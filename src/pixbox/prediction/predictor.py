@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,9 +32,9 @@ from pixbox.sample import Placement
 from pixbox.tasks.classification import ClassificationTask
 from pixbox.tasks.detection import DetectionTask
 from pixbox.tasks.segmentation import SegmentationTask
+from pixbox.tasks.task import Task
 
 log = logging.getLogger("pixbox")
-_AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
 _WINDOWS_AT_ONCE = 4
 
 
@@ -60,11 +60,15 @@ class Prepared:
 class Predictor:
     """A trained task with everything around it. How it looks at pictures is in the experiment's ``evaluation``.
 
+    Attributes:
+        task: a copy of the run's, made ready to answer (``Task.for_inference``) in the precision of training.
+
     Raises:
         ConfigError: a setting of ``evaluation`` has no meaning for the task.
     """
 
-    def __init__(self, run: LoadedRun, device: str = "auto") -> None:
+    def __init__(self, run: LoadedRun, device: str = "auto", *, task: Task | None = None) -> None:
+        """``task``: what was made ready of the run before, on the same device."""
         self.run = run
         self.labels = run.task.labels
         self.settings = run.experiment.evaluation
@@ -72,7 +76,7 @@ class Predictor:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
-        self.task = run.task.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.task = task or run.task.to(self.device).for_inference(run.experiment.training.precision)
         if isinstance(self.task, ClassificationTask) and self.settings.mode == "sliding":
             raise ConfigError("a whole picture has one class; windows of it have none", where="evaluation.mode",
                               hint="Use `whole`, or several `evaluation.scales`.")  # fmt: skip
@@ -84,7 +88,7 @@ class Predictor:
             ConfigError: a setting has no meaning for the task.
         """
         experiment = self.run.experiment.model_copy(update={"evaluation": settings})
-        return Predictor(replace(self.run, experiment=experiment), str(self.device))
+        return Predictor(replace(self.run, experiment=experiment), str(self.device), task=self.task)
 
     def predict(self, picture: str | Path | NDArray[np.uint8], *, probabilities: bool = False) -> Prediction:
         """What the task says of a picture, at its original size.
@@ -371,15 +375,9 @@ class Predictor:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Around everything that the network computes: no gradients, the precision of training."""
-        with torch.inference_mode(), self._precision():
+        """Around everything that the network computes: no gradients."""
+        with torch.inference_mode():
             yield
-
-    def _precision(self) -> AbstractContextManager[object]:
-        kind = _AUTOCAST.get(self.run.experiment.training.precision)
-        if kind is None or (kind is torch.float16 and self.device.type == "cpu"):
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=kind)
 
 
 def _cut(fitted: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:

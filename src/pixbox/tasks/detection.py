@@ -37,8 +37,8 @@ class AnchorAnswer:
     """What the network says of every anchor of one picture.
 
     Attributes:
-        logits: (1, K, C) float32.
-        offsets: (1, K, 4) float32.
+        logits: (1, K, C), of the network's float type.
+        offsets: (1, K, 4), likewise.
         input_hw: of the network's input, pixels.
     """
 
@@ -93,7 +93,7 @@ class DetectionTask(Task):
     def answers(self, images: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> list[AnchorAnswer]:
         logits, offsets = self.network(self._as_input(images))
         input_hw = (images[0].shape[0], images[0].shape[1])
-        each = zip(logits.float()[:, None], offsets.float()[:, None], strict=True)
+        each = zip(logits[:, None], offsets[:, None], strict=True)
         return [AnchorAnswer(said, moved, input_hw) for said, moved in each]
 
     def decode(self, answer: AnchorAnswer, placement: Placement) -> Selection:
@@ -133,7 +133,7 @@ class DetectionTask(Task):
         moved = replace(truth, xyxy=placed.astype(np.float32))
         assignment = self._assign(stack_boxes([moved]).to(answer.logits.device), answer.input_hw)
         return (
-            self.loss.sums(answer.logits, answer.offsets, assignment),
+            self.loss.sums(answer.logits.float(), answer.offsets.float(), assignment),
             self.loss.weights(assignment.matches),
         )
 

@@ -21,8 +21,8 @@ from pixbox.tasks.task import Task
 
 
 class SegmentationTask(Task):
-    """Pixels. An answer is (1, N, h, w) float32 logits at the size at which the picture lies in the network's input,
-    a prediction (H0, W0) uint8 class indices."""
+    """Pixels. An answer is (1, N, h, w) logits, of the network's float type, at the size at which the picture lies in
+    the network's input, a prediction (H0, W0) uint8 class indices."""
 
     network: SegmentationNetwork
 
@@ -56,7 +56,7 @@ class SegmentationTask(Task):
         return {"pixel_accuracy": metrics.pixel_accuracy, "miou": metrics.miou}
 
     def answers(self, images: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> list[Tensor]:
-        logits: Tensor = self.network(self._as_input(images)).float()
+        logits: Tensor = self.network(self._as_input(images))
         return [_content(said, placement) for said, placement in zip(logits[:, None], placements, strict=True)]
 
     def probabilities(self, answer: Tensor, placement: Placement) -> Tensor:
@@ -64,7 +64,7 @@ class SegmentationTask(Task):
 
         Probabilities are resized, not logits: a mean of probabilities is a probability.
         """
-        return self.resized(answer.softmax(dim=1), placement)[0]
+        return self.resized(answer.float().softmax(dim=1), placement)[0]
 
     def resized(self, probabilities: Tensor, placement: Placement) -> Tensor:
         """(1, N, h, w) of the picture as it lies in the network's input -> (1, N, H0, W0)."""
@@ -82,6 +82,7 @@ class SegmentationTask(Task):
         return predicted_classes(answer)[0]
 
     def validation_loss(self, answer: Tensor, placement: Placement, target: Target) -> tuple[Tensor, Tensor]:
+        answer = answer.float()
         if placement.content_hw != placement.original_hw:
             answer = _resize(answer, placement.original_hw)
         truth = _truth(target).to(answer.device)[None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pixbox.labels import LabelMap
 from pixbox.metrics import ConfusionMatrix
+from pixbox.networks.inference import for_inference
 from pixbox.networks.network import Network
 from pixbox.sample import Batch, Placement, Target
 
@@ -71,6 +73,15 @@ class Task(nn.Module):
         """Name -> value of what was counted in training."""
 
     # -- one whole picture ---------------------------------------------------------------------------------
+
+    def for_inference(self, precision: str) -> Self:
+        """A copy in evaluation mode that gives the same answers in less time and cannot be trained.
+
+        It computes in ``precision`` (of ``training.precision``, resolved), also in an autocast region. Validation,
+        ``evaluate`` and ``predict`` all use one, so they agree digit for digit.
+        """
+        network = for_inference(self.network, precision)
+        return copy.deepcopy(self, {id(self.network): network, id(self.labels): self.labels}).eval()
 
     def answer(self, image: NDArray[np.uint8], placement: Placement) -> Any:
         """What the network says of a picture: ``image`` is (H, W, 3) uint8 RGB, the network's input."""
