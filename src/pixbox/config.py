@@ -496,6 +496,13 @@ class TrainingConfig(Section):
             description="Number format of the arithmetic; `auto`: bf16 where the hardware computes it natively, else 16 on a GPU and 32 on a CPU."
         ),
     ] = "auto"
+    halved_first: Annotated[
+        float,
+        Field(ge=0, lt=1, description=(
+            "Share of the steps, from the first, that see pictures at half their size: a quarter of the work each. What is large is "
+            "learned in many quick passes first, what is fine in the rest. Not for detection, whose anchors know sizes."
+        )),
+    ] = 0.0  # fmt: skip
     accumulate: Annotated[Count, Field(description="Batches whose gradients make one step.")] = 1
     clip_norm: Annotated[NonNegative, Field(description="Largest norm of the gradient; 0: off.")] = 0.0
     clip_value: Annotated[NonNegative, Field(description="Largest absolute entry of the gradient; 0: off.")] = 0.0
@@ -647,6 +654,10 @@ class Experiment(Section):
             raise ValueError(f"training.monitor: {self.task} is not judged by `{monitor}`, but by {', '.join(known)}")
         if self.task != "classification" and (self.data.augment.mixup or self.data.augment.cutmix):
             raise ValueError(f"data.augment: mixup and cutmix are for `task: classification`, not {self.task}")
+        if self.task == "detection" and self.training.halved_first > 0:
+            raise ValueError(
+                "training.halved_first: not for detection, whose anchors know the size of what they are to find"
+            )
         if self.task != "segmentation":
             if self.data.augment.rare_crops > 0:
                 raise ValueError(f"data.augment: rare_crops is for `task: segmentation`, not {self.task}")

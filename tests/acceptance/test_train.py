@@ -99,9 +99,13 @@ def test_a_dated_name_makes_a_run_of_its_own(scenes: Path, tmp_path: Path, write
     assert time.strptime(folder.name, "t_%Y%m%d-%H%M%S")
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_resumed_run_equals_uninterrupted_run(scenes: Path, tmp_path: Path, ema: float) -> None:
-    config = experiment(scenes, training__epochs=4, training__save_every=1, training__ema=ema, schedule__warmup_steps=2)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"training__ema": 0.9}, {"training__halved_first": 0.6, "data__augment": {"rare_crops": 0.5}}],
+    ids=["plain", "ema", "halved"],
+)
+def test_resumed_run_equals_uninterrupted_run(scenes: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    config = experiment(scenes, training__epochs=4, training__save_every=1, schedule__warmup_steps=2, **changes)
     whole = train_here(config, tmp_path / "whole")
     parted = tmp_path / "parted"
     shutil.copytree(tmp_path / "whole", parted)

@@ -17,6 +17,7 @@ from pixbox.augment import (
     center_crop,
     draw_geometry,
     draw_point,
+    halved,
     move_window,
     place_whole,
     sample_rng,
@@ -441,3 +442,17 @@ def test_a_moved_window_keeps_rotation_and_mirror() -> None:
         np.testing.assert_array_equal(moved.matrix[:, :2], drawn.matrix[:, :2])
         # The picture's middle is far enough from its border: it comes to within half a pixel of the place.
         np.testing.assert_allclose(moved.matrix @ (60, 45, 1), (9, 12), atol=0.5 + 1e-9)
+
+
+def test_halved_pictures_are_half_as_large_in_a_window_of_whole_strides() -> None:
+    policy = GeometryPolicy((360, 480), scale=(0.5, 2.0), rotate=10)
+    small = halved(policy)
+    # 180 -> 192 = 6 x 32; 240 -> 256 = 8 x 32.
+    assert small == GeometryPolicy((192, 256), scale=(0.25, 1.0), rotate=10)
+    for index in range(20):
+        full, half = (draw_geometry(sample_rng(0, 0, index), (360, 480), one) for one in (policy, small))
+        # To whole pixels of the resized picture.
+        np.testing.assert_allclose(half.matrix[:, :2] * 2, full.matrix[:, :2], atol=2 / 90)
+    assert halved(GeometryPolicy((512, 512), fit="pad", scale=(0.5, 2.0))) == GeometryPolicy(
+        (256, 256), fit="pad", scale=(0.5, 2.0)
+    )

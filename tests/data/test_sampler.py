@@ -56,3 +56,13 @@ def test_keys_carry_their_epoch() -> None:
 
 def test_steps_per_epoch_by_hand() -> None:
     assert [steps_per_epoch(n, 4) for n in (1, 4, 7, 8)] == [1, 1, 1, 2]
+
+
+def test_the_first_steps_see_halved_pictures_wherever_training_starts() -> None:
+    steps = list(sampler(halved_steps=4))
+    assert [{key.halved for key in step} for step in steps] == [{True}] * 4 + [{False}] * 11
+    assert list(sampler(halved_steps=4, first_step=3)) == steps[3:]
+    # The same pictures in the same order as without.
+    assert [[(key.epoch, key.index) for key in step] for step in steps] == [
+        [(key.epoch, key.index) for key in step] for step in sampler()
+    ]

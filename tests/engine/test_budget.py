@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pixbox.config import Interval, ScheduleConfig, TrainingConfig
+from pixbox.config import Experiment, Interval, ScheduleConfig, TrainingConfig
+from pixbox.engine import budget
 from pixbox.engine.budget import (
     Budget,
     Measured,
@@ -16,6 +17,7 @@ from pixbox.engine.budget import (
     Stopwatch,
     affordable_interval,
     choose_length,
+    fit_to_budget,
     read_duration,
     say_seconds,
     second_half,
@@ -251,3 +253,21 @@ def test_an_interval_that_reaches_beyond_the_end_stays_as_it_was_asked_for() -> 
     length = choose_length(500, measured, per_epoch=1000, training=TrainingConfig())
     assert (length.steps, length.evaluate_every) == (425, Interval(1))
     assert affordable_interval(Interval(100, "steps"), measured, per_epoch=1000) == Interval(284, "steps")
+
+
+def test_where_the_first_steps_see_halved_pictures_both_kinds_are_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def probe(task: Any, experiment: Any, train: Any, val: Any, plan: TrainingPlan, *_: Any) -> Measured:
+        halved = plan.halved_steps > 0
+        return Measured(2, 0.25 if halved else 1.0, None if val is None else 3.0, 0.1, 20 if halved else 10)
+
+    monkeypatch.setattr(budget, "_probe", probe)
+    plain = Experiment.model_validate({"name": "x", "data": {"root": "."}, "training": {"budget": "10m"}})
+    mixed = plain.model_copy(update={"training": plain.training.model_copy(update={"halved_first": 0.6})})
+    pictures: Any = range(80)  # 10 steps of 8
+    one, measured, _ = fit_to_budget(Any, plain, pictures, pictures, Budget(600, 0.0), tmp_path)
+    two, mean, _ = fit_to_budget(Any, mixed, pictures, pictures, Budget(600, 0.0), tmp_path)
+    # 0.6 of the steps at 0.25 s, 0.4 at 1 s.
+    assert (measured.step, mean.step, mean.validation, mean.spent) == (1.0, pytest.approx(0.55), 3.0, 20)
+    assert two.training.epochs > 1.5 * one.training.epochs

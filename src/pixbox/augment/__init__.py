@@ -8,6 +8,7 @@ from pixbox.augment.geometry import (
     center_crop,
     draw_geometry,
     draw_point,
+    halved,
     move_window,
     place_whole,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "draw_color",
     "draw_geometry",
     "draw_point",
+    "halved",
     "move_window",
     "place_whole",
     "sample_rng",

@@ -6,7 +6,7 @@ Coordinates are continuous: pixel i covers [i, i + 1), its centre is i + 0.5, x 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -49,6 +49,22 @@ class GeometryPolicy:
     flip_vertical: float = 0.0
     crop_area: tuple[float, float] = (1.0, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+
+HALVED_MULTIPLE = 32
+"""Pixels. A halved window's sides are multiples of it, the coarsest stride of most networks: nothing is padded."""
+
+
+def halved(policy: GeometryPolicy) -> GeometryPolicy:
+    """The policy that shows pictures at half the size, in a window of about half the height and width.
+
+    The window's sides are rounded up to multiples of ``HALVED_MULTIPLE``; ``crop`` halves the zoom, the other fits
+    follow the window.
+    """
+    height, width = (-(-side // (2 * HALVED_MULTIPLE)) * HALVED_MULTIPLE for side in policy.size_hw)
+    low, high = policy.scale
+    scale = (low / 2, high / 2) if policy.fit == "crop" else policy.scale
+    return replace(policy, size_hw=(height, width), scale=scale)
 
 
 @dataclass(frozen=True, slots=True)

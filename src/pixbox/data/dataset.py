@@ -25,6 +25,7 @@ from pixbox.augment import (
     draw_color,
     draw_geometry,
     draw_point,
+    halved,
     move_window,
     place_whole,
     sample_rng,
@@ -116,6 +117,7 @@ class TrainingSet(Dataset[Any]):
         self.seed = seed
         self.min_area = min_area
         self.geometry = geometry_policy(data)
+        self.halved_geometry = halved(self.geometry)
         self.color = color_policy(data)
         self.rare_crops = data.augment.rare_crops
         self.interest = None if class_pixels is None else interest_in_rare_classes(class_pixels)
@@ -134,7 +136,7 @@ class TrainingSet(Dataset[Any]):
         sample = self.reader.read(self.records[key.index])
         assert sample.target is not None
         rng = sample_rng(self.seed, key.epoch, key.index)
-        warp = draw_geometry(rng, sample.size_hw, self.geometry)
+        warp = draw_geometry(rng, sample.size_hw, self.halved_geometry if key.halved else self.geometry)
         if self.rare_crops > 0 and isinstance(sample.target, Mask):
             # Beside the stream of the part, which starts at the same place.
             warp = self._around_a_rare_class(beside(beside(rng)), sample.target, warp)

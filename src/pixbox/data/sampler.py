@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class EpochIndex:
-    """The ``index``-th picture of the set in pass ``epoch``; together with the seed it fixes every random draw."""
+    """The ``index``-th picture of the set in pass ``epoch``; together with the seed it fixes every random draw.
+
+    ``halved``: it is to be shown at half its size.
+    """
 
     epoch: int
     index: int
+    halved: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class StepSampler:
         batch_size: pictures per process and forward pass.
         accumulate: forward passes per step.
         first_step, total_steps: the range of steps to yield, counted from the start of training.
+        halved_steps: of the whole training, so many steps from its start see pictures at half their size.
     """
 
     length: int
@@ -41,6 +46,7 @@ class StepSampler:
     total_steps: int
     rank: int = 0
     world: int = 1
+    halved_steps: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -59,7 +65,8 @@ class StepSampler:
                 order = _permutation(self.seed, epoch, self.length)
             start = step % self.steps_per_epoch * per_step
             window = np.take(order, np.arange(start, start + per_step), mode="wrap")
-            yield [EpochIndex(epoch, int(index)) for index in window[self.rank :: self.world]]
+            halved = step < self.halved_steps
+            yield [EpochIndex(epoch, int(index), halved) for index in window[self.rank :: self.world]]
 
 
 def steps_per_epoch(length: int, pictures_per_step: int) -> int:

@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Measured:
 
     Attributes:
         start: from the start of a training to its first step, workers and caches of the hardware included.
-        step: one optimizer step, waiting for its data included.
+        step: one optimizer step, waiting for its data included; the mean, where the first steps see halved pictures.
         validation: of the whole validation set; None without one.
         checkpoint: writing one.
         spent: since the command began.
@@ -122,6 +122,10 @@ def fit_to_budget(
     per_epoch = plan_training(experiment, len(train), world).steps_per_epoch
     log.info("Timing a few steps for the budget of %s.", training.budget)
     measured = _probe(task, experiment, train, val, TrainingPlan(per_epoch, _ENDLESS), budget, folder)
+    if training.halved_first > 0:
+        quick = _probe(task, experiment, train, None, TrainingPlan(per_epoch, _ENDLESS, _ENDLESS), budget, folder)
+        mean = training.halved_first * quick.step + (1 - training.halved_first) * measured.step
+        measured = replace(measured, step=mean, spent=quick.spent)
     length = choose_length(budget.seconds, measured, per_epoch, training)
     changes = {
         "epochs": length.epochs or training.epochs,

@@ -219,6 +219,7 @@ class Loaders(pl.LightningDataModule):
             total_steps=self.plan.total_steps,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
+            halved_steps=self.plan.halved_steps,
         )
         return training_loader(self.train, sampler, workers=self.workers, pin_memory=self.on_gpu)
 
@@ -235,7 +236,8 @@ def plan_training(experiment: Experiment, pictures: int, world: int) -> Training
     """The length of a training on so many pictures and processes."""
     training = experiment.training
     per_epoch = steps_per_epoch(pictures, experiment.data.batch_size * training.accumulate * world)
-    return TrainingPlan(per_epoch, training.max_steps or per_epoch * training.epochs)
+    total = training.max_steps or per_epoch * training.epochs
+    return TrainingPlan(per_epoch, total, round(training.halved_first * total))
 
 
 def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
