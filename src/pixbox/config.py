@@ -169,6 +169,13 @@ class AugmentConfig(Section):
             "an even share of the training pixels."
         )),
     ] = 0.0  # fmt: skip
+    paste: Annotated[
+        Share,
+        Field(description=(
+            "Segmentation: probability that objects of rare classes (likewise) are copied from another training picture, at about "
+            "their own height."
+        )),
+    ] = 0.0  # fmt: skip
     mixup: Annotated[
         NonNegative,
         Field(description="Classification: mix pictures of a batch; both parameters of the Beta distribution; 0: off."),
@@ -659,8 +666,8 @@ class Experiment(Section):
                 "training.halved_first: not for detection, whose anchors know the size of what they are to find"
             )
         if self.task != "segmentation":
-            if self.data.augment.rare_crops > 0:
-                raise ValueError(f"data.augment: rare_crops is for `task: segmentation`, not {self.task}")
+            if self.data.augment.rare_crops > 0 or self.data.augment.paste > 0:
+                raise ValueError(f"data.augment: rare_crops and paste are for `task: segmentation`, not {self.task}")
             if self.loss.name != _LOSS[self.task]:
                 raise ValueError(f"loss.name: {self.task} knows only `{_LOSS[self.task]}`, not `{self.loss.name}`")
             if self.loss.class_weights != "none":

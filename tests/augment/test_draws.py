@@ -52,3 +52,10 @@ def test_there_is_a_stream_beside_that_of_a_picture_only() -> None:
 def test_a_negative_number_is_refused() -> None:
     with pytest.raises(OverflowError):
         sample_rng(0, 0, -1)
+
+
+def test_lanes_beside_a_stream_are_streams_of_their_own() -> None:
+    rng = sample_rng(4, 2, 9)
+    drawn = {lane: tuple(beside(rng, lane).random(3)) for lane in (1, 2, 3)}
+    assert len(set(drawn.values())) == 3
+    assert drawn[1] == tuple(beside(sample_rng(4, 2, 9)).random(3))

@@ -283,6 +283,30 @@ def test_windows_around_rare_classes_show_them(configured: Any, tmp_path: Path) 
     assert 0.4 < shown[0.5] < 0.65
 
 
+def test_rare_objects_of_other_pictures_are_pasted_with_their_labels(configured: Any, tmp_path: Path) -> None:
+    records = []
+    for name, value in (("empty", 0), ("donor", 2)):
+        canvas, classes = np.full((32, 48, 3), 10, np.uint8), np.zeros((32, 48), np.uint8)
+        if value:
+            canvas[10:18, 20:28], classes[10:18, 20:28] = (250, 0, 0), value
+        Image.fromarray(canvas).save(tmp_path / f"{name}.png")
+        Image.fromarray(classes).save(tmp_path / f"{name}_mask.png")
+        records.append(Record(name, tmp_path / f"{name}.png", tmp_path / f"{name}_mask.png"))
+    labels = LabelMap.model_validate({"classes": [{"name": name, "value": i} for i, name in enumerate("abc")]})
+    reader = SampleReader(labels, open_cache("none", None, records))
+    data = configured(data__augment={"paste": 0.8}).data
+    dataset = TrainingSet(records, reader, data, seed=0, class_pixels=np.array([3008, 0, 64]))
+    samples = [dataset[EpochIndex(epoch, 0)] for epoch in range(200)]
+    pasted = 0
+    for sample in samples:
+        assert isinstance(sample.target, Mask)
+        red = (sample.image == (250, 0, 0)).all(axis=2)
+        np.testing.assert_array_equal(red, sample.target.classes == 2)
+        pasted += bool(red.any())
+    # 0.8, times one half: the donor is either of the two.
+    assert 55 < pasted < 105
+
+
 def test_rare_is_less_than_half_an_even_share() -> None:
     # Four classes: even is a quarter, half of that an eighth of 800 = 100.
     interest = interest_in_rare_classes(np.array([612, 100, 88, 0]))

@@ -12,6 +12,7 @@ from pixbox.augment.geometry import (
     move_window,
     place_whole,
 )
+from pixbox.augment.paste import draw_paste, paste
 from pixbox.augment.warp import FILL, warp_boxes, warp_image, warp_mask
 
 __all__ = [
@@ -25,9 +26,11 @@ __all__ = [
     "center_crop",
     "draw_color",
     "draw_geometry",
+    "draw_paste",
     "draw_point",
     "halved",
     "move_window",
+    "paste",
     "place_whole",
     "sample_rng",
     "warp_boxes",

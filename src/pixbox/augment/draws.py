@@ -1,4 +1,4 @@
-"""Where randomness comes from: one stream for every visit to a picture, and one beside it."""
+"""Where randomness comes from: one stream for every visit to a picture, and others beside it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def beside(rng: np.random.Generator) -> np.random.Generator:
-    """A second stream for the same picture: what is drawn from it leaves the draws of ``rng`` as they are.
+def beside(rng: np.random.Generator, lane: int = 1) -> np.random.Generator:
+    """Another stream for the same picture: what is drawn from it leaves the draws of ``rng`` as they are.
 
-    It starts 2^128 blocks after the place that ``rng`` has reached, where no other picture's stream comes.
+    It starts ``lane`` times 2^128 blocks after the place of ``rng``, where no other picture's stream comes.
 
     Raises:
         TypeError: ``rng`` is not one of ``sample_rng``.
@@ -33,4 +33,4 @@ def beside(rng: np.random.Generator) -> np.random.Generator:
     bits = rng.bit_generator
     if not isinstance(bits, np.random.Philox):
         raise TypeError(f"a stream beside {type(bits).__name__} is not known; take the generator of sample_rng")
-    return np.random.Generator(bits.jumped())
+    return np.random.Generator(bits.jumped(lane))

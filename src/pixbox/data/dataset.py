@@ -24,9 +24,11 @@ from pixbox.augment import (
     center_crop,
     draw_color,
     draw_geometry,
+    draw_paste,
     draw_point,
     halved,
     move_window,
+    paste,
     place_whole,
     sample_rng,
     warp_boxes,
@@ -100,7 +102,8 @@ class TrainingSet(Dataset[Any]):
 
     Args:
         min_area: boxes that are smaller after the warp are dropped, pixels.
-        class_pixels: (N,) labelled pixels of each class in the training masks; needed for ``augment.rare_crops``.
+        class_pixels: (N,) labelled pixels of each class in the training masks; needed for ``augment.rare_crops`` and
+            ``augment.paste``.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class TrainingSet(Dataset[Any]):
         self.halved_geometry = halved(self.geometry)
         self.color = color_policy(data)
         self.rare_crops = data.augment.rare_crops
+        self.paste = data.augment.paste
         self.interest = None if class_pixels is None else interest_in_rare_classes(class_pixels)
 
     def __len__(self) -> int:
@@ -137,11 +141,26 @@ class TrainingSet(Dataset[Any]):
         assert sample.target is not None
         rng = sample_rng(self.seed, key.epoch, key.index)
         warp = draw_geometry(rng, sample.size_hw, self.halved_geometry if key.halved else self.geometry)
+        # Lane 1 is that of the part of the picture.
+        if self.paste > 0 and isinstance(sample.target, Mask):
+            sample = self._with_rare_objects(beside(rng, lane=2), sample, sample.target)
         if self.rare_crops > 0 and isinstance(sample.target, Mask):
-            # Beside the stream of the part, which starts at the same place.
-            warp = self._around_a_rare_class(beside(beside(rng)), sample.target, warp)
+            warp = self._around_a_rare_class(beside(rng, lane=3), sample.target, warp)
+        assert sample.target is not None
         image = apply_color(warp_image(sample.image, warp, FILL), draw_color(rng, self.color))
         return Sample(sample.id, image, _warp_target(sample.target, warp, self.min_area))
+
+    def _with_rare_objects(self, rng: np.random.Generator, sample: Sample, mask: Mask) -> Sample:
+        """With the probability that was asked for, the picture with rare objects of another one laid over it."""
+        assert self.interest is not None
+        drawn, donor_at = rng.random(2).tolist()
+        if drawn >= self.paste:
+            return sample
+        donor = self.reader.read(self.records[int(donor_at * len(self.records))])
+        assert isinstance(donor.target, Mask)
+        cutouts = draw_paste(rng, donor.target.classes, self.interest, sample.size_hw)
+        image, classes = paste(sample.image, mask.classes, donor.image, donor.target.classes, cutouts)
+        return Sample(sample.id, image, Mask(classes))
 
     def _around_a_rare_class(self, rng: np.random.Generator, mask: Mask, warp: Warp) -> Warp:
         """With the probability that was asked for, the window around a pixel of a rare class that the picture holds."""
