@@ -193,8 +193,10 @@ def load_run(source: Path, overrides: Mapping[str, Any] | None = None) -> Loaded
     content = read_checkpoint(path)
     saved = content["pixbox"]
     labels = LabelMap.model_validate(saved["labels"])
-    experiment = saved_experiment(path, saved["experiment"], overrides)
-    _check_network(path, saved_experiment(path, saved["experiment"]), experiment)
+    experiment = trained = saved_experiment(path, saved["experiment"])
+    if overrides:
+        experiment = saved_experiment(path, saved["experiment"], overrides)
+        _check_network(path, trained, experiment)
     task = build_task(experiment, labels, torch.ones(len(labels)) if _has_class_weights(content) else None)
     try:
         task.load_state_dict(task_state(content))

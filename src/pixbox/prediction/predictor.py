@@ -31,7 +31,7 @@ from pixbox.results import Categorization, Detections, Prediction, Segmentation
 from pixbox.sample import Placement
 from pixbox.tasks.classification import ClassificationTask
 from pixbox.tasks.detection import DetectionTask
-from pixbox.tasks.segmentation import SegmentationTask
+from pixbox.tasks.segmentation import SegmentationTask, class_probabilities
 from pixbox.tasks.task import Task
 
 log = logging.getLogger("pixbox")
@@ -164,7 +164,7 @@ class Predictor:
             for picture, answer in zip(pictures, answers, strict=True):
                 kept = None
                 if probabilities and isinstance(self.task, SegmentationTask):
-                    kept = self.task.probabilities(answer, picture.placement).cpu().numpy()
+                    kept = self.task.probabilities(answer, picture.placement).cpu().contiguous().numpy()
                 results.append(self._result(picture, self.task.decode(answer, picture.placement), kept))
         return results
 
@@ -217,7 +217,7 @@ class Predictor:
     ) -> tuple[Tensor, NDArray[np.float32] | None]:
         """(H0, W0) uint8 class indices at the original size and, if asked for, (N, H0, W0) float32 probabilities."""
         classes, kept = self._label_pixels(fitted, placement, (lambda said: said) if probabilities else None)
-        return classes, None if kept is None else kept.cpu().numpy()
+        return classes, None if kept is None else kept.cpu().contiguous().numpy()
 
     def _label_pixels(
         self, fitted: NDArray[np.uint8], placement: Placement, keep: Callable[[Tensor], Tensor] | None
@@ -281,7 +281,7 @@ class Predictor:
         """What the network says of a batch of pictures, with all scales and mirror images."""
         task = self.task
         assert isinstance(task, SegmentationTask)
-        return many_looks(lambda images: task.network(images).float().softmax(dim=1), self.settings.scales,
+        return many_looks(lambda images: class_probabilities(task.network(images)), self.settings.scales,
                           self.settings.flip)  # fmt: skip
 
     @cached_property
@@ -311,7 +311,7 @@ class Predictor:
 
         def run(images: Tensor) -> Any:
             said = network(images)
-            return said.float().softmax(dim=1) if isinstance(said, Tensor) else said
+            return class_probabilities(said) if isinstance(said, Tensor) else said
 
         with self.running():
             return bytes_per_pixel(run, self.device)

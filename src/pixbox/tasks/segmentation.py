@@ -64,7 +64,7 @@ class SegmentationTask(Task):
 
         Probabilities are resized, not logits: a mean of probabilities is a probability.
         """
-        return self.resized(answer.float().softmax(dim=1), placement)[0]
+        return self.resized(class_probabilities(answer), placement)[0]
 
     def resized(self, probabilities: Tensor, placement: Placement) -> Tensor:
         """(1, N, h, w) of the picture as it lies in the network's input -> (1, N, H0, W0)."""
@@ -103,6 +103,14 @@ class SegmentationTask(Task):
 
     def class_figures(self, metrics: SegmentationMetrics) -> dict[str, float | None]:
         return {f"class_iou/{name}": iou for name, iou in metrics.class_iou.items()}
+
+
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Softmax over the classes, (B, N, H, W) of any float type -> float32 in the same layout."""
+    # Torch's own copies what lies channels last, and takes twice as long.
+    shifted = logits.float() - logits.amax(dim=1, keepdim=True)
+    exponentials = shifted.exp_()
+    return exponentials.div_(exponentials.sum(dim=1, keepdim=True))
 
 
 def build_segmentation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -123,5 +124,6 @@ class Task(nn.Module):
 
     def _as_input(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
         """(B, 3, H, W) uint8 on the task's device."""
-        device = next(self.parameters()).device
+        # A network made ready for inference may have no parameters left.
+        device = next(chain(self.parameters(), self.buffers())).device
         return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
