@@ -159,3 +159,18 @@ def test_predicted_classes_equal_numpy_argmax_with_ties_to_the_first(
     found = predicted_classes(logits.to(dtype).contiguous(memory_format=layout))
     assert found.dtype == torch.uint8
     np.testing.assert_array_equal(found, logits.numpy().argmax(axis=1))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_predicted_classes_of_a_part_of_the_logits_and_of_many_pieces(layout: torch.memory_format) -> None:
+    # A network's answer is cropped back to the picture: its rows do not follow each other in memory.
+    logits = torch.rand(2, 5, 140, 300, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=layout)
+    cut = logits[:, :, 3:135, 7:290].requires_grad_()
+    np.testing.assert_array_equal(predicted_classes(cut), cut.detach().numpy().argmax(axis=1))
+
+
+@pytest.mark.parametrize("count", [1, 255, 256])
+def test_predicted_classes_of_one_and_of_the_most_classes(count: int) -> None:
+    logits = torch.zeros(1, count, 4, 6)
+    logits[:, count - 1, :, 3] = 1
+    assert predicted_classes(logits)[0, 0].tolist() == [0, 0, 0, count - 1, 0, 0]

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pixbox.labels import IGNORE
 
 _PIECE = 1 << 24
 """Pixels."""
+_ARGMAX_PIECE = 1 << 14
+"""Pixels of which the numbers of a few classes stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +122,47 @@ class ConfusionMatrix:
 
 def predicted_classes(logits: Tensor) -> Tensor:
     """(B, N, H, W) logits or probabilities -> (B, H, W) uint8: the class with the highest, the first of equals."""
-    # `argmax` gives the same and takes 4 to 15 times as long on a CPU where N is not the innermost dimension.
-    return logits.max(dim=1).indices.to(torch.uint8)
+    if logits.device.type != "cpu" or logits.shape[1] > 255:
+        # `argmax` gives the same and takes up to 15 times as long where N is not the innermost dimension.
+        return logits.max(dim=1).indices.to(torch.uint8)
+    batch, _, height, width = logits.shape
+    classes = np.empty((batch, height, width), dtype=np.uint8)
+    rows = max(1, _ARGMAX_PIECE // max(1, width))
+    for picture, found in zip(logits.detach(), classes, strict=True):
+        for top in range(0, height, rows):
+            _highest(_planes(picture[:, top : top + rows]), found[top : top + rows])
+    return torch.from_numpy(classes)
+
+
+def _planes(values: Tensor) -> NDArray[Any]:
+    """(N, H, W) numbers with H and W innermost in memory, of a type that numpy has."""
+    if values.dtype in (torch.bfloat16, torch.float16):
+        values = values.float()
+    if values.stride(0) != 1 or len(values) == 1:
+        return values.numpy()
+    count, height, width = values.shape
+    # Channels last. OpenCV turns the table of pixels and classes around five times as fast as torch.
+    table = np.ascontiguousarray(values.permute(1, 2, 0).numpy()).reshape(-1, count)
+    turned: NDArray[Any] = cv2.transpose(table)
+    return turned.reshape(count, height, width)
+
+
+def _highest(planes: NDArray[Any], out: NDArray[np.uint8]) -> None:
+    """Which of (N, H, W) planes is the highest, the first of equals, into (H, W).
+
+    One plane after the other, whole rows of numbers in one instruction: three to six times as fast on one thread as a
+    search along N for each pixel.
+    """
+    best = planes[0].copy()
+    out[:] = 0
+    higher = np.empty(best.shape, dtype=np.bool_)
+    number = higher.view(np.uint8)
+    for index in range(1, len(planes)):
+        np.greater(planes[index], best, out=higher)
+        np.maximum(best, planes[index], out=best)
+        # A later plane that is higher has the higher number.
+        np.multiply(number, np.uint8(index), out=number)
+        np.maximum(out, number, out=out)
 
 
 def _ratio(part: float, whole: int) -> float | None:
