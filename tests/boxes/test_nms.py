@@ -189,3 +189,25 @@ def test_equals_torchvisions_postprocessing(reference: RetinaNet, spread: float)
         assert torch.equal(ours.scores, theirs["scores"][with_area])
         assert torch.equal(ours.classes, theirs["labels"][with_area])
         torch.testing.assert_close(ours.boxes_xyxy, theirs["boxes"][with_area], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_the_most_boxes_asked_for_are_the_first_of_all(crowded: bool) -> None:
+    # Crowded: all boxes of one picture overlap, so the best candidates alone do not give enough.
+    source = torch.Generator().manual_seed(7)
+    logits = torch.randn(2, 600, 3, generator=source)
+    anchors = random_boxes(600, seed=7)
+    if crowded:
+        anchors[:500] = torch.tensor([0.0, 0, 50, 50])
+        logits[1, :500] += 8
+    pictures = torch.tensor([0.0, 0, 200, 200])
+
+    def select(most: int) -> list[Tensor]:
+        found = select_detections(
+            logits, torch.zeros(2, 600, 4), anchors, pictures_xyxy=pictures, topk=2000, max_detections=most
+        )
+        return [torch.cat((one.boxes_xyxy, one.scores[:, None], one.classes[:, None]), dim=1) for one in found]
+
+    for first, every in zip(select(20), select(10_000), strict=True):
+        assert len(first) == min(20, len(every)) > 3
+        assert torch.equal(first, every[:20])

@@ -17,6 +17,7 @@ from pixbox.errors import DataError
 from pixbox.labels import LabelMap
 from pixbox.losses import build_loss
 from pixbox.prediction.predictor import Predictor
+from pixbox.tasks.build import build_task
 from pixbox.tasks.segmentation import SegmentationTask
 
 LABELS = LabelMap.model_validate({"classes": ["dark", "bright"]})
@@ -136,3 +137,28 @@ def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no picture")
     with pytest.raises(DataError, match=r"x\.png"):
         predictor().predict(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("name", ["segmentation", "detection", "classification"])
+def test_predictions_are_what_the_trained_network_says(name: str) -> None:
+    experiment = Experiment.model_validate({
+        "name": "x", "task": name, "data": {"root": "nowhere", "size": [64, 96]}, "training": {"precision": "32"},
+        "model": {"encoder": "resnet18"}, "detection": {"score_threshold": 0.0},
+    })  # fmt: skip
+    torch.manual_seed(0)
+    task: Any = build_task(experiment, LABELS).eval()
+    looking = Predictor(LoadedRun(task, experiment, Position(0, 0, {}), Path("x.ckpt")), device="cpu")
+    pictures = [looking.prepare(np.random.default_rng(seed).integers(0, 256, (70, 90, 3), np.uint8)) for seed in (0, 1)]
+    found: Any = looking.predict_together(pictures)
+    for prediction, picture in zip(found, pictures, strict=True):
+        with torch.inference_mode():
+            wanted = task.decode(task.answer(picture.fitted, picture.placement), picture.placement)
+        if name == "segmentation":
+            assert np.mean(prediction.mask == wanted.numpy()) > 0.999
+        elif name == "classification":
+            np.testing.assert_allclose(prediction.probabilities, wanted.numpy(), atol=1e-4)
+        else:
+            assert len(prediction.scores) == len(wanted.scores) > 10
+            # Neighbours in rank whose scores are equal up to rounding may change places.
+            apart = np.abs(prediction.boxes_xyxy[:, None] - wanted.boxes_xyxy.numpy()).max(axis=2)
+            assert np.mean(apart.min(axis=1) < 0.01) > 0.99

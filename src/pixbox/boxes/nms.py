@@ -12,6 +12,8 @@ from torch import Tensor
 from pixbox.boxes.coding import decode_boxes
 
 Overlap = Literal["union", "min"]
+_CANDIDATES = 4
+"""So many times the boxes that are wanted of a picture are compared at first: the work grows with their square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,24 @@ def select_detections(
     boxes = _clip(decode_boxes(chosen, anchors_xyxy[anchor]), pictures_xyxy)
     kept = (scores > score_threshold) & (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
     boxes, scores, classes, picture = boxes[kept], scores[kept], classes[kept], kept.nonzero()[:, 0]
-    order = suppress_overlaps(
-        boxes, scores, picture * logits.shape[2] + classes, threshold=overlap_threshold, overlap=overlap
-    )
-    found = []
-    for index in range(len(logits)):
-        first = order[picture[order] == index][:max_detections]
-        found.append(Selection(boxes[first], classes[first], scores[first]))
+    order = scores.argsort(descending=True, stable=True)
+    # What is left of the best is left of all: nothing suppresses what has a higher score.
+    order = order[_rank_within(picture[order]) < _CANDIDATES * max_detections]
+    found: list[Selection] = []
+    for first in (order, torch.arange(len(scores), device=scores.device)):
+        stays = first[
+            suppress_overlaps(
+                boxes[first],
+                scores[first],
+                picture[first] * logits.shape[2] + classes[first],
+                threshold=overlap_threshold,
+                overlap=overlap,
+            )
+        ]
+        each = [stays[picture[stays] == index][:max_detections] for index in range(len(logits))]
+        found = [Selection(boxes[own], classes[own], scores[own]) for own in each]
+        if len(first) == len(scores) or min(map(len, each)) == max_detections:
+            break
     return found
 
 
@@ -129,6 +142,16 @@ def _best_pairs(logits: Tensor, level_lengths: Sequence[int], topk: int) -> tupl
         first += level.shape[1]
     scores, anchors, kinds = (torch.cat(values, dim=1) for values in zip(*parts, strict=True))
     return scores, anchors, kinds
+
+
+def _rank_within(groups: Tensor) -> Tensor:
+    """(N,) int64: how many of the same group come before each."""
+    order = groups.argsort(stable=True)
+    counts = groups.bincount()
+    starts = (counts.cumsum(0) - counts)[groups[order]]
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(len(groups), device=groups.device) - starts
+    return ranks
 
 
 def _clip(boxes_xyxy: Tensor, pictures_xyxy: Tensor) -> Tensor:

@@ -161,11 +161,12 @@ class Predictor:
         results = []
         with self.running():
             answers = self.task.answers([picture.fitted for picture in pictures], placements)
-            for picture, answer in zip(pictures, answers, strict=True):
+            found = self.task.decode_together(answers, placements)
+            for picture, answer, prediction in zip(pictures, answers, found, strict=True):
                 kept = None
                 if probabilities and isinstance(self.task, SegmentationTask):
                     kept = self.task.probabilities(answer, picture.placement).cpu().contiguous().numpy()
-                results.append(self._result(picture, self.task.decode(answer, picture.placement), kept))
+                results.append(self._result(picture, prediction, kept))
         return results
 
     def _label_one(self, picture: Prepared, probabilities: bool) -> tuple[Any, NDArray[np.float32] | None]:

@@ -97,27 +97,27 @@ class DetectionTask(Task):
         return [AnchorAnswer(said, moved, input_hw) for said, moved in each]
 
     def decode(self, answer: AnchorAnswer, placement: Placement) -> Selection:
-        height, width = placement.content_hw
-        content = torch.tensor(
-            [placement.left, placement.top, placement.left + width, placement.top + height],
-            dtype=torch.float32,
-            device=answer.logits.device,
-        )
-        (found,) = select_detections(
-            answer.logits,
-            answer.offsets,
-            grid(self.anchors, answer.input_hw, answer.logits.device),
-            pictures_xyxy=content,
-            level_lengths=self.anchors.level_lengths(answer.input_hw),
+        return self.decode_together([answer], [placement])[0]
+
+    def decode_together(self, answers: Sequence[AnchorAnswer], placements: Sequence[Placement]) -> list[Selection]:
+        input_hw, device = answers[0].input_hw, answers[0].logits.device
+        contents = torch.tensor([_content_xyxy(placement) for placement in placements], device=device)
+        found = select_detections(
+            torch.cat([answer.logits for answer in answers]),
+            torch.cat([answer.offsets for answer in answers]),
+            grid(self.anchors, input_hw, device),
+            pictures_xyxy=contents,
+            level_lengths=self.anchors.level_lengths(input_hw),
             score_threshold=self.settings.score_threshold,
             topk=self.settings.candidates,
             overlap=self.settings.overlap,
             overlap_threshold=self.settings.overlap_threshold,
             max_detections=self.settings.max_detections,
         )
-        return self.in_original(
-            Selection(found.boxes_xyxy - content[:2].repeat(2), found.classes, found.scores), placement
-        )
+        return [
+            self.in_original(Selection(one.boxes_xyxy - content[:2].repeat(2), one.classes, one.scores), placement)
+            for one, content, placement in zip(found, contents, placements, strict=True)
+        ]
 
     def in_original(self, found: Selection, placement: Placement) -> Selection:
         """Boxes in the pixels of the picture as it lies in the network's input, carried to the original's."""
@@ -207,6 +207,12 @@ def _scale(placement: Placement) -> list[float]:
     """Input pixels per original pixel, (x, y, x, y)."""
     (height, width), (original_height, original_width) = placement.content_hw, placement.original_hw
     return [width / original_width, height / original_height] * 2
+
+
+def _content_xyxy(placement: Placement) -> list[float]:
+    """Where the picture lies in the network's input."""
+    height, width = placement.content_hw
+    return [float(side) for side in (placement.left, placement.top, placement.left + width, placement.top + height)]
 
 
 def _boxes(batch: Batch) -> BoxTargets:

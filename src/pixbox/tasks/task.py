@@ -96,6 +96,10 @@ class Task(nn.Module):
     def decode(self, answer: Any, placement: Placement) -> Any:
         """The prediction that an answer stands for, in the original picture's pixels."""
 
+    def decode_together(self, answers: Sequence[Any], placements: Sequence[Placement]) -> list[Any]:
+        """The prediction of each of some answers that came together."""
+        return [self.decode(answer, placement) for answer, placement in zip(answers, placements, strict=True)]
+
     @abstractmethod
     def validation_loss(self, answer: Any, placement: Placement, target: Target) -> tuple[Tensor, Tensor]:
         """Sums and weights (T,) of the loss against the truth in the original picture's pixels."""
