@@ -1,7 +1,8 @@
 """Labelling a large picture window by window: 1080 x 1920, windows of 512, overlap 25 %, Gaussian blending.
 
 pixbox's ``Predictor`` beside MONAI's ``sliding_window_inference`` on the same U-Net with the same weights: fp32, and
-with every flag (channels_last, bf16 where the hardware computes it). MONAI starts its windows at other places unless
+with every flag (channels_last, bf16 where the hardware computes it). How many windows are best seen at once depends on
+the machine: pixbox chooses itself, MONAI is given one, two and four. MONAI starts its windows at other places unless
 the picture's size fits, and averages what the network says as it is. So they are held against each other first on a
 picture whose size fits, with MONAI given probabilities and both blending flatly: there the labels must be equal in
 99.9 % of the pixels.
@@ -30,7 +31,7 @@ from pixbox.prediction.predictor import Predictor
 from pixbox.results import Segmentation
 
 THREADS = 2
-OVERLAP, BATCH = 0.25, 4
+OVERLAP = 0.25
 EQUAL = 0.999
 """Least share of pixels with the same label where the windows lie alike."""
 
@@ -42,17 +43,18 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
         pictures = camvid(options, 4 if options.quick else 16, Path(folder))
         labels = pictures.reader.labels
         pair = segmentation_pair(
-            "unet", "resnet18", labels, (side, side), mode="sliding", window=[side, side], overlap=OVERLAP, batch=BATCH
+            "unet", "resnet18", labels, (side, side), mode="sliding", window=[side, side], overlap=OVERLAP
         )
         teach(pair, pictures.samples(), 2 if options.quick else 30)
     image, _ = drawn_picture(0, picture_hw, len(labels))
     predictor = Predictor(LoadedRun(pair.task, pair.experiment, Position(0, 0, {}), Path()), "cpu")
 
-    def other(name: str, tuned: bool) -> Case:
-        return Case(name, _monai(pair.model, image, side, tuned=tuned))
+    def other(name: str, tuned: bool, batch: int) -> Case:
+        return Case(name, _monai(pair.model, image, side, tuned=tuned, batch=batch))
 
-    makers = [(f"MONAI, {name}", tuned) for name, tuned in (("fp32", False), (f"{flags(PRECISION)}", True))]
-    cases, left_out = peers(("monai", name, partial(other, name, tuned)) for name, tuned in makers)
+    makers = [("MONAI, fp32, 4 at once", False, 4)]
+    makers += [(f"MONAI, {flags(PRECISION)}, {batch} at once", True, batch) for batch in (1, 2, 4)]
+    cases, left_out = peers(("monai", name, partial(other, name, tuned, batch)) for name, tuned, batch in makers)
     yield Comparison(
         f"{pair.name}, {picture_hw[0]} x {picture_hw[1]}, windows of {side}, pixbox in {PRECISION}",
         "s",
@@ -86,6 +88,7 @@ def _monai(
     side: int,
     *,
     tuned: bool,
+    batch: int = 4,
     mode: str = "gaussian",
     probabilities: bool = False,
 ) -> Callable[[], NDArray[np.uint8]]:
@@ -102,8 +105,8 @@ def _monai(
 
     def run() -> NDArray[np.uint8]:
         with torch.inference_mode():
-            batch = normalised(torch.from_numpy(image).permute(2, 0, 1)[None])
-            said: Any = sliding_window_inference(batch, (side, side), BATCH, look, OVERLAP, mode)
+            pixels = normalised(torch.from_numpy(image).permute(2, 0, 1)[None])
+            said: Any = sliding_window_inference(pixels, (side, side), batch, look, OVERLAP, mode)
             classes: NDArray[np.uint8] = said.max(dim=1).indices[0].to(torch.uint8).numpy()
             return classes
 

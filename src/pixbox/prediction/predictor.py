@@ -35,7 +35,8 @@ from pixbox.tasks.segmentation import SegmentationTask, class_probabilities
 from pixbox.tasks.task import Task
 
 log = logging.getLogger("pixbox")
-_WINDOWS_AT_ONCE = 4
+_WINDOWS_ON_CPU, _WINDOWS_ELSEWHERE = 2, 4
+"""If nothing is asked. On a processor the features of more windows leave its caches, and take a fifth longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +292,7 @@ class Predictor:
         settings = self.settings
         window_hw = settings.window or self.run.experiment.data.size
         one = self.network_bytes(window_hw)
+        asked = settings.batch or (_WINDOWS_ON_CPU if self.device.type == "cpu" else _WINDOWS_ELSEWHERE)
         return SlidingWindows(
             self.look,
             classes=len(self.labels),
@@ -298,7 +300,7 @@ class Predictor:
             window_hw=window_hw,
             overlap=settings.overlap,
             blend=settings.blend,
-            batch=max(1, min(settings.batch or _WINDOWS_AT_ONCE, int(self.budget / 2 / one))),
+            batch=max(1, min(asked, int(self.budget / 2 / one))),
             device=self.device,
         )
 
