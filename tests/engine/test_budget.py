@@ -11,19 +11,16 @@ import pytest
 from pixbox.config import Experiment, Interval, ScheduleConfig, TrainingConfig
 from pixbox.engine import budget
 from pixbox.engine.budget import (
-    Budget,
-    Measured,
     Overtime,
-    Stopwatch,
     affordable_interval,
     choose_length,
     fit_to_budget,
     read_duration,
     say_seconds,
-    second_half,
     training_seconds,
 )
 from pixbox.engine.module import TrainingModule, TrainingPlan
+from pixbox.engine.probe import Budget, Measured, Stopwatch, second_half
 from pixbox.errors import ConfigError
 from pixbox.optim import learning_rate_factor
 
@@ -189,10 +186,10 @@ def module_at(step: int, total: int) -> TrainingModule:
 def test_a_stopwatch_leaves_warm_up_out_and_counts_the_whole_validation_set(tmp_path: Path) -> None:
     clock = Clock()
     trainer: Any = Trainer(clock)
-    watch = Stopwatch(Budget(100, began=0, clock=clock), val_pictures=200, folder=tmp_path)
+    watch = Stopwatch(Budget(100, began=0, clock=clock), 4.0, val_pictures=200, folder=tmp_path)
     clock.now = 10
     watch.setup(trainer, module_at(0, 99), "fit")
-    for duration in (8, 3, 2, 2):  # 4 s, 4 % of the budget, must be seen after the first step
+    for duration in (8, 3, 2, 2):  # 4 s must be seen after the first step
         clock.now += duration
         watch.on_train_batch_end(trainer, module_at(1, 99), None, None, 0)
     assert trainer.val_check_batch == 1
@@ -210,7 +207,7 @@ def test_a_stopwatch_leaves_warm_up_out_and_counts_the_whole_validation_set(tmp_
 def test_a_stopwatch_stops_at_once_where_two_steps_take_half_of_the_budget(tmp_path: Path) -> None:
     clock = Clock()
     trainer: Any = Trainer(clock, validates=False)
-    watch = Stopwatch(Budget(100, began=0, clock=clock), val_pictures=0, folder=tmp_path)
+    watch = Stopwatch(Budget(100, began=0, clock=clock), 4.0, val_pictures=0, folder=tmp_path)
     for seen in (False, True):
         clock.now += 30
         watch.on_train_batch_end(trainer, module_at(1, 99), None, None, 0)
@@ -262,7 +259,7 @@ def test_where_the_first_steps_see_halved_pictures_both_kinds_are_timed(
         halved = plan.halved_steps > 0
         return Measured(2, 0.25 if halved else 1.0, None if val is None else 3.0, 0.1, 20 if halved else 10)
 
-    monkeypatch.setattr(budget, "_probe", probe)
+    monkeypatch.setattr(budget, "time_training", probe)
     plain = Experiment.model_validate({"name": "x", "data": {"root": "."}, "training": {"budget": "10m"}})
     mixed = plain.model_copy(update={"training": plain.training.model_copy(update={"halved_first": 0.6})})
     pictures: Any = range(80)  # 10 steps of 8

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import bisect
-import copy
 import logging
 import math
 import re
-import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 
-from pixbox.checkpoint import RunFolder
 from pixbox.config import Experiment, Interval, TrainingConfig
 from pixbox.data.dataset import TrainingSet, WholeSet
-from pixbox.engine.callbacks import Journal, StoppedByUser, has_validation
+from pixbox.engine.callbacks import has_validation
 from pixbox.engine.module import TrainingModule, TrainingPlan
-from pixbox.engine.trainer import Loaders, averaging, computing, lightning_trainer, plan_training, run_trainer
+from pixbox.engine.probe import ENDLESS, Budget, Measured, time_training
+from pixbox.engine.trainer import computing, plan_training
 from pixbox.errors import ConfigError
 from pixbox.tasks.task import Task
 
@@ -40,52 +35,8 @@ LEAST_STEPS = 10
 OVERTIME = 1.1
 """Times the budget; a training that would last longer is ended."""
 
-_PROBE_SHARE, _PROBE_SECONDS, _PROBE_STEPS, _PROBE_PICTURES = 0.04, 30.0, 4, 12
-_ENDLESS = 10**9
-"""Steps of a training so long that its first learning rates are those of any other's beginning."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The time that a whole command may take.
-
-    Attributes:
-        seconds: in all.
-        began: the clock's reading when the command began.
-        clock: seconds; never goes back.
-    """
-
-    seconds: float
-    began: float
-    clock: Callable[[], float] = time.monotonic
-
-    @property
-    def spent(self) -> float:
-        return self.clock() - self.began
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a probe has measured; all in seconds.
-
-    Attributes:
-        start: from the start of a training to its first step, workers and caches of the hardware included.
-        step: one optimizer step, waiting for its data included; the mean, where the first steps see halved pictures.
-        validation: of the whole validation set; None without one.
-        checkpoint: writing one.
-        spent: since the command began.
-    """
-
-    start: float
-    step: float
-    validation: float | None
-    checkpoint: float
-    spent: float
-
-    @property
-    def end(self) -> float:
-        """What comes after the last step: a validation, the best checkpoint and the last."""
-        return self.checkpoint if self.validation is None else self.validation + 2 * self.checkpoint
+_PROBE_SHARE, _PROBE_SECONDS = 0.04, 30.0
+"""Of the budget, how long steps are timed; at most so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +72,12 @@ def fit_to_budget(
     world = computing(experiment)[1]
     per_epoch = plan_training(experiment, len(train), world).steps_per_epoch
     log.info("Timing a few steps for the budget of %s.", training.budget)
-    measured = _probe(task, experiment, train, val, TrainingPlan(per_epoch, _ENDLESS), budget, folder)
+    seconds = min(_PROBE_SHARE * budget.seconds, _PROBE_SECONDS)
+    plan = TrainingPlan(per_epoch, ENDLESS)
+    measured = time_training(task, experiment, train, val, plan, budget, seconds, folder)
     if training.halved_first > 0:
-        quick = _probe(task, experiment, train, None, TrainingPlan(per_epoch, _ENDLESS, _ENDLESS), budget, folder)
+        halved = replace(plan, halved_steps=ENDLESS)
+        quick = time_training(task, experiment, train, None, halved, budget, seconds, folder)
         mean = training.halved_first * quick.step + (1 - training.halved_first) * measured.step
         measured = replace(measured, step=mean, spent=quick.spent)
     length = choose_length(budget.seconds, measured, per_epoch, training)
@@ -230,115 +184,6 @@ class Overtime(Callback):
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.is_over:
             trainer.should_stop = True
-
-
-class Stopwatch(Callback):
-    """Times the first steps of a training, the validation after them and a checkpoint; then ends it.
-
-    It must be asked before the journal, whose writing after a validation does not grow with the pictures.
-    """
-
-    def __init__(self, budget: Budget, val_pictures: int, folder: Path) -> None:
-        self.budget = budget
-        self.val_pictures = val_pictures
-        self.folder = folder
-        self.began = 0.0
-        self.steps: list[float] = []
-        self.pictures: list[float] = []
-        self.scored = 0.0
-        self.measured: Measured | None = None
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # From here on all processes are there; the training itself need not start them again.
-        self.began = self.budget.clock()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        assert isinstance(module, TrainingModule)
-        self.steps.append(self.budget.clock())
-        if module.stop_agreed:
-            raise StoppedByUser
-        # Lightning validates where the step is a multiple of this number.
-        trainer.val_check_batch = 1 if trainer.strategy.broadcast(self._has_seen_enough()) else _ENDLESS
-        if trainer.val_check_batch == 1 and not has_validation(trainer):
-            trainer.should_stop = True
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self.pictures.append(self.budget.clock())
-
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.scored = self.budget.clock()
-        trainer.should_stop = True
-
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        clock = self.budget.clock
-        ended = clock()
-        trainer.save_checkpoint(self.folder / "probe.ckpt")
-        step = second_half(self.steps)
-        validation = None
-        if self.pictures:
-            # The last reading is that of the whole: what is computed at the end grows with the pictures, too.
-            one = second_half([*self.pictures[:-1], self.scored])
-            rest = max(0.0, ended - self.steps[-1] - one * len(self.pictures))
-            validation = rest + one * math.ceil(self.val_pictures / trainer.world_size)
-        start = max(0.0, self.steps[0] - self.began - step)
-        found = Measured(start, step, validation, clock() - ended, self.budget.spent)
-        self.measured = trainer.strategy.broadcast(found)
-
-    def _has_seen_enough(self) -> bool:
-        budget, spent = self.budget, self.steps[-1] - self.steps[0]
-        seen = spent >= min(_PROBE_SHARE * budget.seconds, _PROBE_SECONDS)
-        hopeless = budget.spent > budget.seconds / 2
-        return len(self.steps) >= (2 if hopeless else _PROBE_STEPS) and (seen or hopeless)
-
-
-def second_half(readings: list[float]) -> float:
-    """Mean time between the later half of a clock's readings: hardware warms up, and queues are full at first."""
-    first = (len(readings) - 1) // 2
-    return max((readings[-1] - readings[first]) / max(1, len(readings) - 1 - first), 1e-6)
-
-
-def _probe(
-    task: Task,
-    experiment: Experiment,
-    train: TrainingSet,
-    val: WholeSet | None,
-    plan: TrainingPlan,
-    budget: Budget,
-    folder: Path,
-) -> Measured:
-    accelerator, world = computing(experiment)
-    few = None
-    if val is not None:
-        # Spread over the set: neighbours may be of one size.
-        spread = max(1, len(val) // (_PROBE_PICTURES * world))
-        few = WholeSet(val.records[::spread][: _PROBE_PICTURES * world], val.reader, experiment)
-    module = TrainingModule(copy.deepcopy(task), experiment, plan)
-    with tempfile.TemporaryDirectory(prefix=".pixbox-probe-", dir=folder) as scratch:
-        watch = Stopwatch(budget, len(val or ()), Path(scratch))
-        callbacks = [*averaging(experiment), watch, Journal(RunFolder(Path(scratch)))]
-        trainer = lightning_trainer(experiment, callbacks, validates=few is not None)
-        loaders = Loaders(train, few, experiment, plan, 0, on_gpu=accelerator != "cpu")
-        level = log.level
-        log.setLevel(max(level, logging.WARNING))  # The journal's lines would be taken for the training's.
-        try:
-            if not run_trainer(trainer, module, loaders, goes_on=True):
-                raise KeyboardInterrupt
-        finally:
-            log.setLevel(level)
-    del module, trainer, loaders
-    torch.cuda.empty_cache()
-    assert watch.measured is not None
-    return watch.measured
 
 
 def _in_words(training: TrainingConfig, length: Length, measured: Measured, pictures: int, per_epoch: int) -> str:

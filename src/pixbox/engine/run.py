@@ -32,14 +32,10 @@ from pixbox.data.cache import open_cache
 from pixbox.data.dataset import SampleReader, TrainingSet, WholeSet, kept_record, pixel_reading
 from pixbox.data.findings import CODES, Findings
 from pixbox.data.splits import Splits, labels_of, read_splits
-from pixbox.engine.budget import Budget, Overtime, fit_to_budget, read_duration
-from pixbox.engine.trainer import (
-    TrainingOutcome,
-    fit,
-    quiet_lightning,
-    resolve_devices,
-    resolve_precision,
-)
+from pixbox.engine.arithmetic import choose_arithmetic
+from pixbox.engine.budget import Overtime, fit_to_budget, read_duration
+from pixbox.engine.probe import Budget
+from pixbox.engine.trainer import TrainingOutcome, fit, quiet_lightning, resolve_devices
 from pixbox.errors import ConfigError, DataError, RunError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
@@ -102,13 +98,17 @@ def train_experiment(
             hint="Train the first stage as a run of its own and name it in model.weights of the second.",
         )
     prepared = _prepare(experiment, console, fresh=not goes_on)
-    sets = None
+    sets = _open_sets(prepared)
+    # On the disk of the run, where its checkpoints will be written.
+    existing = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    asked = experiment.training.budget
+    budget = None if asked is None else Budget(read_duration(asked), began)
+    settled, told = choose_arithmetic(
+        prepared.task, prepared.experiment, sets[0], None if budget is None else budget.seconds, existing
+    )
+    prepared = replace(prepared, experiment=settled, notes=(*prepared.notes, told))
     watchers: list[Callback] = []
-    if experiment.training.budget is not None:
-        budget = Budget(read_duration(experiment.training.budget), began)
-        sets = _open_sets(prepared)
-        # On the disk of the run, where its checkpoints will be written.
-        existing = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    if budget is not None:
         planned, measured, told = fit_to_budget(prepared.task, prepared.experiment, *sets, budget, existing)
         prepared = replace(prepared, experiment=planned, notes=(*prepared.notes, told))
         watchers.append(Overtime(budget, measured.end, run.last))
@@ -125,7 +125,7 @@ def train_experiment(
                 return outcome
             weights = str(find_checkpoint(first_stage.path))
             log.info("%s", load_weights(prepared.task.network, weights).summary())
-        return _fit(prepared, sets or _open_sets(prepared), run, goes_on, console, watchers)
+        return _fit(prepared, sets, run, goes_on, console, watchers)
 
 
 def _open_sets(prepared: Prepared) -> tuple[TrainingSet, WholeSet | None]:
@@ -182,22 +182,14 @@ def _prepare(experiment: Experiment, console: Console, *, fresh: bool) -> Prepar
     splits = read_splits(experiment)
     scan, findings = _check(experiment, splits, labels, console)
     weights = None if scan is None else _class_weights(experiment, labels, scan)
-    accelerator, _ = resolve_devices(experiment.training.accelerator, experiment.training.devices)
-    precision = resolve_precision(experiment.training.precision, accelerator)
-    resolved = experiment.model_copy(
-        update={
-            "data": experiment.data.model_copy(update={"labels": labels}),
-            "training": experiment.training.model_copy(update={"precision": precision}),
-        }
-    )
+    resolved = experiment.model_copy(update={"data": experiment.data.model_copy(update={"labels": labels})})
     torch.manual_seed(experiment.training.seed)
     task = build_task(resolved, labels, weights)
     counts = parameter_counts(task.network)
     notes = [
         f"{len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test pictures, "
         f"{len(labels)} classes",
-        f"{experiment.model.architecture}: {counts.total:,} parameters, {counts.trainable:,} of them trained; "
-        f"precision {precision} on {accelerator}",
+        f"{experiment.model.architecture}: {counts.total:,} parameters, {counts.trainable:,} of them trained",
     ]
     warnings = {finding.code: finding for finding in reversed(list(findings)) if finding.severity == "warning"}
     for code, first in warnings.items():
@@ -286,7 +278,10 @@ def _check_resumable(experiment: Experiment, run: RunFolder) -> Experiment:
             hint=f"Start a new one from these weights: --set model.weights={run.path} --out FOLDER",
         )
     # Timed or looked up on this machine, `auto` or a budget may come to something else than it did there.
-    fixed: dict[str, Any] = {"precision": saved.training.precision} if experiment.training.precision == "auto" else {}
+    chosen = ("precision", "compile")
+    fixed: dict[str, Any] = {
+        name: getattr(saved.training, name) for name in chosen if getattr(experiment.training, name) == "auto"
+    }
     if experiment.training.budget is not None:
         fixed |= {"budget": None}
         fixed |= {name: getattr(saved.training, name) for name in ("epochs", "max_steps", "evaluate_every")}

@@ -26,15 +26,22 @@ from pixbox.checkpoint import RunFolder, read_checkpoint, write_checkpoint
 from pixbox.config import Experiment
 from pixbox.data.dataset import TrainingSet, WholeSet, training_loader, whole_loader, worker_count
 from pixbox.data.sampler import StepSampler, steps_per_epoch
+from pixbox.engine.allocator import memory_kept
 from pixbox.engine.callbacks import AveragedWeights, Journal, ProgressBar, Schedule, StoppedByUser
 from pixbox.engine.module import TrainingModule, TrainingPlan
 from pixbox.errors import TrainingError
+from pixbox.networks.inference import computes_bf16
+from pixbox.networks.network import Network
 from pixbox.sample import Batch, WholeImage
 from pixbox.tasks.task import Task
 
 log = logging.getLogger("pixbox")
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+class CompilationError(TrainingError):
+    """The network cannot be compiled on this machine."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +159,13 @@ def run_trainer(
 
     Raises:
         TrainingError: the loss is no longer a number, or memory is exhausted.
+        CompilationError: ``training.compile`` is on, and torch cannot compile the network here.
     """
     module.task.network.to(memory_format=torch.channels_last)
+    if module.experiment.training.compile is True:
+        compile_parts(module.task.network)
     done = False
-    with stop_signals(module):
+    with stop_signals(module), memory_kept():
         try:
             trainer.fit(module, datamodule=loaders, ckpt_path=resume_from, weights_only=True)
             done = True
@@ -163,11 +173,36 @@ def run_trainer(
             pass
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(error, module.experiment) from None
+        except RuntimeError as error:
+            if module.experiment.training.compile is True and _is_of_the_compiler(error):
+                raise CompilationError(
+                    f"torch cannot compile the network here ({str(error).splitlines()[0]})",
+                    where="training.compile",
+                    hint="Set it to false. On a CPU, a C++ compiler is needed.",
+                ) from error
+            raise
         finally:
             # A second connection could read the addresses of the first, which a launcher's store keeps.
             if torch.distributed.is_initialized() and not (done and goes_on):
                 torch.distributed.destroy_process_group()
     return done
+
+
+def compile_parts(network: Network) -> None:
+    """Let torch compile the parts of a network's body when they are first called.
+
+    In place: names of weights stay, and copies of the network (averaged weights, for validation) are not compiled.
+    Parts, because a body with an auxiliary head is not called as a whole.
+    """
+    for part in network.body.children():
+        part.compile()
+
+
+def _is_of_the_compiler(error: RuntimeError) -> bool:
+    # Imported only here: it takes a second.
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)
 
 
 def _resume_at(content: Mapping[str, Any], plan: TrainingPlan) -> int:
@@ -250,13 +285,12 @@ def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
-    """`auto` is bf16 where the hardware multiplies bf16 natively; emulation is slower than 32 bits."""
+    """`auto` is what the hardware multiplies natively: bf16, else 16 on a GPU and 32 on a CPU."""
     if precision != "auto":
         return precision
     if accelerator == "gpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
-    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return "bf16" if accelerator == "cpu" and capable is not None and capable() else "32"
+        return "bf16" if computes_bf16(torch.device("cuda")) else "16"
+    return "bf16" if accelerator == "cpu" and computes_bf16(torch.device("cpu")) else "32"
 
 
 class WholeFileIO(CheckpointIO):
