@@ -22,11 +22,13 @@ from typing import Any
 from benchmarks.measure import add_options, describe_in_words, describe_machine, load_average, measure, say, set_threads
 
 TOPICS = (
-    "augment", "label_map", "metrics", "train_step", "fast", "predict", "sliding", "retinanet_train",
+    "augment", "label_map", "metrics", "train_step", "train_end_to_end", "fast", "predict", "sliding", "retinanet_train",
     "retinanet_predict", "average_precision", "startup",
 )  # fmt: skip
-BY_HAND = ("memory", "pretraining")
+BY_HAND = ("memory", "pretraining", "scaling")
 """Scripts with options of their own."""
+ROUNDS = 7
+"""Of a topic that names no other number."""
 _FOLDER = Path(__file__).parent
 _README = _FOLDER / "README.md"
 
@@ -73,12 +75,13 @@ def with_table(text: str, topic: str, table: str) -> str:
 def _run(topic: str, options: argparse.Namespace) -> dict[str, Any]:
     module = import_module(f"benchmarks.{topic}")
     threads = options.threads or module.THREADS
+    rounds = options.rounds or getattr(module, "ROUNDS", ROUNDS)
     set_threads(threads)
     before = load_average()
     measured = []
     for comparison in module.comparisons(options):
         say(f"{topic}: {comparison.title}")
-        measured.append(measure(comparison, 1, 0.0) if options.quick else measure(comparison, options.rounds))
+        measured.append(measure(comparison, 1, 0.0) if options.quick else measure(comparison, rounds))
     machine, after = describe_machine(threads), load_average()
     tables = [result.to_markdown() for result in measured]
     if options.quick:
@@ -106,7 +109,7 @@ def _run_apart(topic: str) -> dict[str, Any]:
 
 def _listing() -> str:
     lines = [f"{topic:20}{_first_line(topic)}" for topic in TOPICS]
-    lines += ["", "Run by hand, with options of their own (python benchmarks/NAME.py --help):"]
+    lines += ["", "Run by hand, with options of their own (python -m benchmarks.NAME --help):"]
     return "\n".join(lines + [f"{name:20}{_first_line(name)}" for name in BY_HAND])
 
 

@@ -72,6 +72,7 @@ class Comparison:
         goals: those of cases that are left out are not judged.
         equal: what was found equal before, in words.
         left_out: name of a case -> why it could not be run.
+        also_found: asked when all is timed; lines of what else was found on the way.
     """
 
     title: str
@@ -80,6 +81,7 @@ class Comparison:
     goals: Sequence[Goal] = ()
     equal: Sequence[str] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    also_found: Callable[[], Sequence[str]] = list
 
     def __post_init__(self) -> None:
         names = [case.name for case in self.cases]
@@ -158,6 +160,7 @@ class Measured:
                 for name, took in self.seconds.items()
             },
             "left_out": dict(self.comparison.left_out),
+            "also_found": list(self.comparison.also_found()),
             "goals": [
                 {**asdict(goal), "found": None if found is None else asdict(found), "reached": reached}
                 for goal, found, reached in self.judged()
@@ -178,6 +181,7 @@ class Measured:
             lines.append(f"| {name} | {self.figure(name)} | {ratio} |")
         lines += [f"| {name} | left out: {why} | |" for name, why in self.comparison.left_out.items()]
         lines += ["", *(f"- Equal before it was timed: {words}." for words in self.comparison.equal)]
+        lines += [f"- {words}." for words in self.comparison.also_found()]
         lines += [_verdict(*judged) for judged in self.judged()]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -239,7 +243,7 @@ def require(condition: bool, words: str) -> str:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that all topics share."""
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds that count (default 7)")
+    parser.add_argument("--rounds", type=int, help="rounds that count; default: the topic's, or 7")
     parser.add_argument("--threads", type=int, help="threads of torch and OpenCV; default: the topic's")
     parser.add_argument(
         "--quick", action="store_true", help="tiny inputs, one round: does it run? figures mean nothing"
