@@ -111,6 +111,17 @@ def test_bf16_weights_are_as_near_to_float32_as_autocast(network: SegmentationNe
 
 
 @pytest.mark.parametrize("precision", ["32", pytest.param("bf16", marks=BF16)])
+def test_it_can_be_made_ready_within_a_validation(
+    build_small: Callable[..., SegmentationNetwork], precision: str
+) -> None:
+    network, images = with_statistics(build_small("unet")), pictures()
+    (before,) = answers(for_inference(network, precision), images)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        (within,) = answers(for_inference(network, precision), images)
+    assert torch.equal(before, within)
+
+
+@pytest.mark.parametrize("precision", ["32", pytest.param("bf16", marks=BF16)])
 def test_the_precision_is_its_own_also_in_an_autocast_region(
     build_small: Callable[..., SegmentationNetwork], precision: str
 ) -> None:

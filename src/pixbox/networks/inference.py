@@ -54,6 +54,12 @@ def for_inference(network: AnyNetwork, precision: str) -> AnyNetwork:
         precision: of ``training.precision``, resolved. ``bf16``: weights and features are bf16 where the hardware
             computes it, and float32 elsewhere. ``16``: autocast to float16 on a GPU, float32 on a CPU.
     """
+    # What is compared must not be rounded.
+    with torch.autocast(network.mean.device.type, enabled=False):
+        return _made_ready(network, precision)
+
+
+def _made_ready(network: AnyNetwork, precision: str) -> AnyNetwork:
     device = network.mean.device
     prepared = fold_batch_norms(network).to(memory_format=torch.channels_last)
     body = prepared.body
@@ -62,7 +68,7 @@ def for_inference(network: AnyNetwork, precision: str) -> AnyNetwork:
             lowered = copy.deepcopy(body)
             _lower(lowered, torch.bfloat16, (nn.Module,))
             prepared.body = _OwnPrecision(lowered, torch.bfloat16, None)
-            if _answers(prepared):
+            if _runs(prepared):
                 _pack(prepared)
                 return prepared
         # What operations are cast to is cast once.
@@ -83,8 +89,11 @@ def fold_batch_norms(network: AnyNetwork) -> AnyNetwork:
 
     Source: Jacob et al. 2018, Quantization and Training of Neural Networks, section 3.2.
     """
-    whole = copy.deepcopy(network).eval() if any(module.training for module in network.modules()) else network
-    folded = copy.deepcopy(whole)
+    # A copy from the start: it is not compiled, if the network is, and would be compiled anew for every size.
+    folded = copy.deepcopy(network).eval()
+    # Of another size: what a network does may depend on it.
+    images = _picture(folded, folded.stride + 1)
+    wanted = _answers(folded, images)
     for before, after in _exclusive_pairs(folded, _can_absorb, _is_normalisation):
         convolution, norm = folded.get_submodule(before), folded.get_submodule(after)
         assert isinstance(convolution, _ConvNd)
@@ -95,7 +104,9 @@ def fold_batch_norms(network: AnyNetwork) -> AnyNetwork:
         if _same_layers(nn.Sequential(convolution, norm), nn.Sequential(joined, rest), convolution):
             folded.set_submodule(before, joined)
             folded.set_submodule(after, rest)
-    return folded if _same_answers(whole, folded) else copy.deepcopy(whole)
+    pairs = zip(_answers(folded, images), wanted, strict=True)
+    is_same = all(bool((ours - theirs).abs().median() <= _SAME_WHOLE * theirs.abs().max()) for ours, theirs in pairs)
+    return folded if is_same else copy.deepcopy(network).eval()
 
 
 class _OwnPrecision(nn.Module):
@@ -329,17 +340,13 @@ def _same_layers(former: nn.Module, joined: nn.Module, convolution: _ConvNd) -> 
 
 
 @torch.inference_mode()
-def _same_answers(former: Network, joined: Network) -> bool:
-    # Of another size: what a network does may depend on it.
-    images = _picture(former, former.stride + 1)
-    pairs = zip(tree_leaves(joined(images)), tree_leaves(former(images)), strict=True)
-    return all(bool((found - wanted).abs().median() <= _SAME_WHOLE * wanted.abs().max()) for found, wanted in pairs)
+def _answers(network: Network, images: Tensor) -> list[Tensor]:
+    return tree_leaves(network(images))
 
 
-@torch.inference_mode()
-def _answers(network: Network) -> bool:
+def _runs(network: Network) -> bool:
     try:
-        network(_picture(network, 0))
+        _answers(network, _picture(network, 0))
     except RuntimeError:
         return False
     return True
