@@ -28,7 +28,7 @@ import scipy.io
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.measure import Case, Comparison, Goal, peers
+from benchmarks.measure import Case, Comparison, Goal, peers, require
 from benchmarks.pictures import Pictures, camvid, clothes
 from pixbox.augment import (
     FILL,
@@ -115,12 +115,23 @@ def _from_disk(pictures: Pictures, side: int, goal: float, cached_goal: float, f
         f"{pictures.name}, to {side} x {side}, decoding included",
         "pictures/s",
         [*(Case(name, _epochs(dataset), len(dataset)) for name, dataset in sets.items()), *others],
+        equal=[require(_same_samples(*sets.values()), "what training gets with `cache: disk` and without")],
         goals=[
             Goal("pixbox", ALBUMENTATIONS, goal, "the fastest library, reading by OpenCV"),
             Goal("pixbox, cache: disk", ALBUMENTATIONS, cached_goal, "from the second epoch on"),
         ],
         left_out=left_out,
     )
+
+
+def _same_samples(one: TrainingSet, other: TrainingSet) -> bool:
+    """Also fills what one of them keeps."""
+    # Twice: first it is read, then what was kept is given out.
+    for key in 2 * [EpochIndex(0, index) for index in range(len(one))]:
+        left, right = one[key], other[key]
+        if not ((left.image == right.image).all() and (_classes(left) == _classes(right)).all()):
+            return False
+    return True
 
 
 def _epochs(dataset: TrainingSet) -> Callable[[], object]:
