@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from pixbox.data import images
 from pixbox.data.images import ImageFacts, describe_image, image_size_hw, read_image, read_mask
@@ -112,6 +112,18 @@ def test_orientation_behind_the_pixels_of_a_png_is_found(tmp_path, photo):
     path = written(tmp_path, late)
     assert np.array_equal(read_image(path), np.rot90(photo, -1))
     assert image_size_hw(path) == (61, 45)
+
+
+@pytest.mark.parametrize("keyword", ["XML:com.adobe.xmp", "Comment"])
+def test_orientation_in_a_text_of_a_png_is_found_where_viewers_look_for_it(tmp_path, photo, keyword):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt(keyword, '<rdf:Description tiff:Orientation="6"/>')
+    data = saved(photo, "PNG", pnginfo=text)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    assert (expected.shape == photo.shape) == (keyword == "Comment")
+    path = written(tmp_path, data)
+    assert np.array_equal(read_image(path), expected)
+    assert image_size_hw(path) == expected.shape[:2]
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0"])

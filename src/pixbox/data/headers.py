@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,8 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 _EXIF_ORIENTATION = 0x0112
 _ENDS_EARLY = "it ends too early"
 _CHECKSUM = "a checksum is wrong"
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_PNG_EXIF_TEXTS = (b"Raw profile type", b"XML:com.adobe.xmp")
 # none, CCITT (3), LZW, JPEG, deflate (2), packbits, LZMA, zstd; not every Pillow has the others (WebP).
 _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000)
 
@@ -218,8 +221,7 @@ def orientation_to_apply(header: Header, data: bytes) -> int:
     image = header.image
     if image is None or image.format == "TIFF":
         return 1  # Pillow turns TIFF pictures itself.
-    places = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
-    if image.format == "PNG" and not any(place in data for place in places):
+    if image.format == "PNG" and not _may_be_turned(data):
         return 1  # Asking Pillow would make it decode the whole picture.
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
@@ -292,17 +294,31 @@ def _png_damage(data: bytes) -> str:
 
     Pillow skips the checksums of the pixel data and accepts a file whose second half is zeros.
     """
+    for kind, start, end in _png_chunks(data):
+        checksum = int.from_bytes(data[end : end + 4], "big")
+        is_critical = kind[:1].isupper()
+        if is_critical and zlib.crc32(memoryview(data)[start - 4 : end]) != checksum:
+            return f"{_CHECKSUM} at byte {start - 8}"
+        if kind == b"IEND":
+            return ""
+    return _ENDS_EARLY
+
+
+def _may_be_turned(data: bytes) -> bool:
+    """Whether a PNG file has a place for an EXIF orientation: a chunk for it, or a text that other programs use."""
+    return any(
+        kind == b"eXIf" or (kind in _PNG_TEXTS and data.startswith(_PNG_EXIF_TEXTS, start))
+        for kind, start, _ in _png_chunks(data)
+    )
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each complete chunk of a PNG file, and where its content starts and ends."""
     position = 8
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 8 + length
         if end + 4 > len(data):
-            break
-        checksum = int.from_bytes(data[end : end + 4], "big")
-        is_critical = kind[:1].isupper()
-        if is_critical and zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
-            return f"{_CHECKSUM} at byte {position}"
-        if kind == b"IEND":
-            return ""
+            return
+        yield kind, position + 8, end
         position = end + 4
-    return _ENDS_EARLY
