@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.measure import add_options, describe_in_words, describe_machine, load_average, measure, say, set_threads
 
 TOPICS = (
-    "augment", "label_map", "metrics", "train_step", "train_end_to_end", "fast", "predict", "sliding", "retinanet_train",
-    "retinanet_predict", "average_precision", "startup",
+    "augment", "label_map", "metrics", "train_step", "train_end_to_end", "fast", "predict", "sliding",
+    "retinanet_train", "retinanet_predict", "average_precision", "startup",
 )  # fmt: skip
 BY_HAND = ("memory", "pretraining", "scaling")
 """Scripts with options of their own."""
