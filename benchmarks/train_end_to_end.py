@@ -145,6 +145,8 @@ def _process(
 
 
 def _serve(pipe: Connection, train: Callable[..., float], work: Work, folder: Path, *settings: bool) -> None:
+    # A spawned process would spawn its workers too, which import everything again.
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     set_threads(work.threads)
     pair = work.pair()
     while True:
