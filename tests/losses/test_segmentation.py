@@ -140,6 +140,19 @@ def test_an_empty_batch_weighs_nothing(loss: SegmentationLoss) -> None:
     assert torch.equal(loss.weights(torch.empty(0, 2, 2, dtype=torch.uint8)), torch.zeros(terms))
 
 
+@pytest.mark.parametrize("name", get_args(LossName))
+def test_how_the_logits_lie_in_memory_changes_neither_loss_nor_gradient(name: str) -> None:
+    loss = build_loss(name, **NEUTRAL)
+    logits, target = random_batch(classes=40, side=9)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        leaf = logits.detach().clone(memory_format=layout).requires_grad_()
+        total = weighted_total(loss.sums(leaf, target), loss.weights(target))
+        total.backward()
+        found.append((total.detach(), leaf.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
 @every_loss
 def test_targets_and_logits_are_left_as_they_are(loss: SegmentationLoss) -> None:
     logits, target = random_batch()

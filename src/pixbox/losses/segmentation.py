@@ -17,6 +17,9 @@ from torch.nn import functional as F
 from pixbox.errors import ConfigError, DataError, Fault, did_you_mean
 from pixbox.labels import IGNORE
 
+_LEAST_ROW = 16
+"""Classes from which on the numbers of a pixel that lie one behind the other are worked on as a row."""
+
 
 class SegmentationLoss(nn.Module):
     """A loss of one or more terms. Sub-classes give ``weights`` and ``sums``."""
@@ -98,7 +101,7 @@ class Dice(SegmentationLoss):
         return _labelled_pictures(target)
 
     def sums(self, logits: Tensor, target: Tensor) -> Tensor:
-        p = F.softmax(logits, dim=1, dtype=_compute_dtype(logits))
+        p = _softmax(logits)
         classes = torch.arange(p.shape[1], dtype=torch.uint8, device=p.device)
         truth = target.unsqueeze(1) == classes[:, None, None]
         true_area = truth.sum(dim=(2, 3))
@@ -171,7 +174,7 @@ class Lovasz(SegmentationLoss):
         return _labelled_pictures(target)
 
     def sums(self, logits: Tensor, target: Tensor) -> Tensor:
-        p = F.softmax(logits, dim=1, dtype=_compute_dtype(logits))
+        p = _softmax(logits)
         pictures = [_lovasz_of_picture(*picture) for picture in zip(p.flatten(2), target.flatten(1), strict=True)]
         return torch.stack(pictures).sum().unsqueeze(0)
 
@@ -307,13 +310,37 @@ def _compute_dtype(logits: Tensor) -> torch.dtype:
 
 def _log_softmax(logits: Tensor) -> Tensor:
     # With `dtype` the conversion happens inside: no float32 copy of half-precision logits on a GPU.
+    if _lies_in_rows(logits):
+        return F.log_softmax(logits.permute(0, 2, 3, 1), dim=3, dtype=_compute_dtype(logits)).permute(0, 3, 1, 2)
     return F.log_softmax(logits, dim=1, dtype=_compute_dtype(logits))
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    if _lies_in_rows(logits):
+        return F.softmax(logits.permute(0, 2, 3, 1), dim=3, dtype=_compute_dtype(logits)).permute(0, 3, 1, 2)
+    return F.softmax(logits, dim=1, dtype=_compute_dtype(logits))
+
+
+def _lies_in_rows(values: Tensor) -> bool:
+    """(B, N, H, W) values of which each pixel's are one row in memory, long enough to be worked on as rows.
+
+    Along dim 1 torch on a CPU turns such values around in memory and back, which at 150 classes takes most of the
+    time of a loss. Rows of less than a vector register's 16 numbers are worked on one by one.
+    """
+    return (
+        values.device.type == "cpu"
+        and values.shape[1] >= _LEAST_ROW
+        and values.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _surprise(log_p: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
     """(B, H, W): minus the (weighted) log-probability of the true class; 0 at ignored pixels."""
     weight = None if class_weights is None else class_weights.to(log_p.dtype)
     # Not reduced here: the fused sum adds in no fixed order on a GPU, and runs would not repeat bit by bit.
+    if _lies_in_rows(log_p):
+        rows = log_p.permute(0, 2, 3, 1).flatten(0, 2)
+        return F.nll_loss(rows, target.long().flatten(), weight, ignore_index=IGNORE, reduction="none").view_as(target)
     return F.nll_loss(log_p, target.long(), weight, ignore_index=IGNORE, reduction="none")
 
 
