@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from pixbox.drawing import overlay
 from pixbox.errors import DataError
 from pixbox.prediction.memory import write_amount
 from pixbox.prediction.objects import find_in_windows
+from pixbox.prediction.predictor import Predictor
 from pixbox.prediction.windows import Window
 from pixbox.results import Categorization, Detections, Prediction, Segmentation, extra_file, needs_probabilities, tables
 from pixbox.results.rows import Row, area_rows
@@ -29,9 +29,6 @@ from pixbox.sample import Georeference
 from pixbox.tasks.classification import ClassificationTask
 from pixbox.tasks.detection import DetectionTask
 from pixbox.tasks.segmentation import SegmentationTask
-
-if TYPE_CHECKING:
-    from pixbox.prediction.predictor import Predictor
 
 log = logging.getLogger("pixbox")
 EXTRAS_IN_PARTS: Mapping[str, tuple[str, ...]] = {"segmentation": ("overlay", "colors"), "detection": ("geojson",)}
@@ -89,7 +86,17 @@ def is_for_parts(predictor: Predictor, path: Path) -> bool:
 def predict_file(
     predictor: Predictor, path: Path, out: Path, extras: Sequence[str]
 ) -> tuple[Prediction | Areas, list[Path]]:
-    """Predict one picture of any size and write its files; as ``Predictor.predict_file``."""
+    """Predict one picture of any size and write its files; in parts, if the whole would take too much memory.
+
+    ``out`` is the file of the result. Where the picture is a TIFF that knows its place on a map, or is predicted in
+    parts, its mask is a TIFF of the same place, ``<stem>.tif``. Returns the result, or of pixels that were
+    predicted in parts their ``Areas``, and the files, that of the mask or the boxes first.
+
+    Raises:
+        DataError: the picture cannot be read, or takes more memory than allowed; one of the ``extras`` cannot be
+            made of its parts.
+        OSError: a file cannot be written.
+    """
     with open_raster(path, pixel_reading(predictor.run.experiment.data)) as raster:
         georeference = raster.georeference if _is_on_map(predictor, raster) else None
         if not _fits(predictor, raster):

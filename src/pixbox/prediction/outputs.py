@@ -25,7 +25,7 @@ from pixbox.data.rasters import open_raster
 from pixbox.errors import ConfigError, DataError, Fault, PixboxError
 from pixbox.files import write_file
 from pixbox.labels import LabelMap
-from pixbox.prediction.large import Areas
+from pixbox.prediction.large import Areas, is_for_parts, predict_file
 from pixbox.prediction.pipeline import RESULT_SUFFIX, THREADS, InOrder, bytes_of, in_groups, most_bytes
 from pixbox.prediction.predictor import Predictor, Prepared
 from pixbox.prediction.video import VIDEO_SUFFIXES, frame_count, predict_video, stills
@@ -282,7 +282,7 @@ class _Work:
     def _bytes(self, picture: Path) -> int | None:
         """Of a picture's pixels, by its header; None if it is not to be read at once."""
         try:
-            if is_video(picture) or self._predictor.is_for_parts(picture):
+            if is_video(picture) or is_for_parts(self._predictor, picture):
                 return None
             height, width = image_size_hw(picture, self._reading)
         except DataError:
@@ -313,7 +313,7 @@ class _Work:
             if is_video(picture):
                 predict_video(self._predictor, picture, path, self._extras if self._frames else None, self._show)
             else:
-                result, files = self._predictor.predict_file(picture, path, [*self._extras, *self._tables])
+                result, files = predict_file(self._predictor, picture, path, [*self._extras, *self._tables])
                 path = files[0]
                 self._collect(picture, result)
         except DataError as error:

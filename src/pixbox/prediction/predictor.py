@@ -22,7 +22,6 @@ from pixbox.config import EvaluationConfig
 from pixbox.data.dataset import fit_whole, pixel_reading
 from pixbox.data.images import read_image
 from pixbox.errors import ConfigError
-from pixbox.prediction.large import Areas, is_for_parts, predict_file
 from pixbox.prediction.memory import ALWAYS_WHOLE, bytes_per_pixel, memory_budget, write_amount
 from pixbox.prediction.objects import Find, find_in_windows, find_many
 from pixbox.prediction.pixels import Look, SlidingWindows, many_looks
@@ -117,30 +116,6 @@ class Predictor:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"a picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
         return Prepared(name, image, *self._fitted(image), file_name)
-
-    def is_for_parts(self, path: Path) -> bool:
-        """Whether ``predict_file`` does with a picture what ``predict`` and ``save`` cannot. Decodes nothing.
-
-        It is too large to be predicted whole within the memory allowed, or its result is to keep its place on a map.
-
-        Raises:
-            DataError: the header tells that the picture cannot be read.
-        """
-        return is_for_parts(self, path)
-
-    def predict_file(self, path: Path, out: Path, extras: Sequence[str]) -> tuple[Prediction | Areas, list[Path]]:
-        """Predict one picture of any size and write its files; in parts, if the whole would take too much memory.
-
-        ``out`` is the file of the result. Where the picture is a TIFF that knows its place on a map, or is predicted in
-        parts, its mask is a TIFF of the same place, ``<stem>.tif``. Returns the result, or of pixels that were
-        predicted in parts their ``Areas``, and the files, that of the mask or the boxes first.
-
-        Raises:
-            DataError: the picture cannot be read, or takes more memory than allowed; one of the ``extras`` cannot be
-                made of its parts.
-            OSError: a file cannot be written.
-        """
-        return predict_file(self, path, out, extras)
 
     def most_together(self, input_hw: tuple[int, int]) -> int:
         """How many pictures of this input size may go through the network at once: as many as ``batch`` asks for and
