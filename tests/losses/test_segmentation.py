@@ -208,6 +208,19 @@ def test_cross_entropy_equals_torch(weights: Tensor | None, smoothing: float) ->
     torch.testing.assert_close(CrossEntropy(weights, smoothing)(logits, target), expected)
 
 
+def test_cross_entropy_of_hopeless_pixels_equals_torch() -> None:
+    # The true class has a probability of e^-60 to e^-300, beyond the digits of float32.
+    logits = torch.zeros(1, 3, 2, 2, requires_grad=True)
+    with torch.no_grad():
+        logits[0, 1] = torch.tensor([[60.0, 120.0], [300.0, 5.0]])
+    target = torch.tensor([[[0, 2], [0, IGNORE]]], dtype=torch.uint8)
+    ours = CrossEntropy().sums(logits, target)
+    (gradient,) = torch.autograd.grad(ours.sum(), logits)
+    assert ours.item() == pytest.approx(60 + 120 + 300)
+    theirs = F.cross_entropy(logits, target.long(), ignore_index=IGNORE, reduction="sum")
+    torch.testing.assert_close(gradient, torch.autograd.grad(theirs, logits)[0])
+
+
 def test_labelled_pixels_of_classes_without_weight_give_zero() -> None:
     logits, _ = random_batch(pictures=1)
     target = torch.full((1, 6, 6), 3, dtype=torch.uint8)
