@@ -464,7 +464,7 @@ def _law(found: float | None, expected: float) -> str:
 
 
 def _plot(path: Path, unit: str, curves: Sequence[Curve], found: dict[str, list[Point]]) -> None:
-    figure, (times, memories) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, (times, memories) = pyplot.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for curve in curves:
         points = found[curve.name]
         sizes = [point.size for point in points]
@@ -479,7 +479,7 @@ def _plot(path: Path, unit: str, curves: Sequence[Curve], found: dict[str, list[
     for plot, what in ((times, "processor seconds (dotted: expected law)"), (memories, "memory beyond the start, MB")):
         plot.set(xscale="log", yscale="log", xlabel=unit, ylabel=what)
         plot.grid(alpha=0.3)
-    times.legend(fontsize=7)
+    figure.legend(*times.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path, dpi=90)
 
 
