@@ -119,6 +119,22 @@ def test_resumed_run_equals_uninterrupted_run(scenes: Path, tmp_path: Path, chan
     assert resumed.best == whole.best
 
 
+def test_averaged_weights_follow_their_recursion(scenes: Path, tmp_path: Path) -> None:
+    config = experiment(
+        scenes, training__epochs=3, training__save_every=1, training__ema=0.75, data__batch_size=8, optimizer__lr=0.05
+    )
+    run = train_here(config, tmp_path).run / "checkpoints"
+    saved = [torch.load(run / f"epoch-{epoch:04d}.ckpt", weights_only=True) for epoch in (1, 2, 3)]
+    assert [one["pixbox"]["step"] for one in saved] == [1, 2, 3]
+    names = [name for name, value in saved[0]["state_dict"].items() if value.is_floating_point()]
+    for name in names:
+        averages = [one["state_dict"][name] for one in saved]
+        trained = [one["current_model_state"][name] for one in saved]
+        for step in (1, 2):
+            torch.testing.assert_close(averages[step], 0.75 * averages[step - 1] + 0.25 * trained[step])
+    assert any(not torch.equal(saved[2]["state_dict"][name], saved[2]["current_model_state"][name]) for name in names)
+
+
 def test_ctrl_c_saves_and_the_run_goes_on_exactly(tmp_path: Path, write_config: Any) -> None:
     data = write_scenes(tmp_path / "data", train=8, val=3)
     # Dropout-free, but with momentum, warm-up and an epoch that is cut in its middle.
