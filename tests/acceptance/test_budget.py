@@ -162,11 +162,11 @@ def write(folder: Path, config: dict[str, Any]) -> Path:
 
 def plan(monkeypatch: pytest.MonkeyPatch, seconds_of_a_step: float) -> None:
     """Time for real, but plan with round figures: what a machine measures differs from run to run."""
-    probe = budget._probe
+    probe = budget.time_training
 
     def rounded(*arguments: Any) -> budget.Measured:
         assert probe(*arguments).step > 0
         return budget.Measured(start=0, step=seconds_of_a_step, validation=0.0, checkpoint=0, spent=0)
 
-    monkeypatch.setattr(budget, "_probe", rounded)
+    monkeypatch.setattr(budget, "time_training", rounded)
     monkeypatch.setattr(budget, "_PROBE_SHARE", 0.0)

@@ -293,7 +293,7 @@ def test_torchvisions_weights_find_its_boxes(
     assert len(selected.scores) == len(theirs["scores"]) > 50
     assert torch.equal(selected.classes, theirs["labels"])
     torch.testing.assert_close(selected.scores, theirs["scores"].float(), rtol=0, atol=1e-4)
-    torch.testing.assert_close(selected.boxes_xyxy, theirs["boxes"], rtol=0, atol=1e-3)
+    torch.testing.assert_close(selected.boxes_xyxy, theirs["boxes"].float(), rtol=0, atol=1e-3)
 
 
 @torch.no_grad()

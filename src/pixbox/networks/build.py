@@ -307,7 +307,7 @@ _TABLE = (
     ),
     ArchitectureInfo(
         "fast",
-        "pixbox: dense convolutions in bf16, for training and use on a CPU",
+        "pixbox 2026: dense convolutions, for training and use on a CPU",
         None,
         "no named encoder: it has its own",
         {
