@@ -16,7 +16,18 @@ from pixbox.auditing.result import AnchorSummary, Audit, Guess, Preview, SplitSu
 from pixbox.data.findings import CODES, Finding, Findings
 from pixbox.labels import LabelMap
 from pixbox.report.charts import Bar, Spread, bar_chart, scatter_chart, shape_drawings, spread_chart
-from pixbox.report.html import class_attribute, legend, measure, percent, photo_uri, prose, swatch, tile, write_page
+from pixbox.report.html import (
+    class_attribute,
+    in_millions,
+    legend,
+    measure,
+    percent,
+    photo_uri,
+    prose,
+    swatch,
+    tile,
+    write_page,
+)
 from pixbox.tasks.detection import anchors_of
 
 _SHOWN_FINDINGS = 50
@@ -122,9 +133,7 @@ def _tiles(audit: Audit) -> str:
     ]
     if audit.labels and audit.experiment.task != "classification":
         amount = sum(int(_amounts(audit, split).sum()) for split in audit.splits)
-        noun = f"Labelled {_unit(audit)}"
-        short = amount < 10_000_000
-        tiles.append(tile(noun if short else f"{noun}, millions", f"{amount:,}" if short else f"{amount / 1e6:,.1f}"))
+        tiles.append(tile(*in_millions(f"Labelled {_unit(audit)}", amount)))
     return "".join(tiles)
 
 

@@ -64,6 +64,11 @@ def tile(name: str, value: str, kind: str = "", interval: Range | None = None) -
     return f"<div{class_attribute(f'tile {kind}'.strip())}><dt>{escape(name)}</dt><dd>{escape(value)}</dd>{below}</div>"
 
 
+def in_millions(name: str, amount: int) -> tuple[str, str]:
+    """Name and value of a tile: from ten millions on in millions, for all digits would not fit."""
+    return (name, f"{amount:,}") if amount < 10_000_000 else (f"{name}, millions", f"{amount / 1e6:,.1f}")
+
+
 def swatch(color: Sequence[int] | NDArray[np.uint8]) -> str:
     red, green, blue = (int(part) for part in color)
     return f'<span class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></span>'

@@ -21,6 +21,7 @@ from pixbox.report.evidence import History, counted
 from pixbox.report.html import (
     class_attribute,
     data_uri,
+    in_millions,
     legend,
     percent,
     photo_uri,
@@ -140,7 +141,7 @@ def _header(report: SegmentationReport) -> str:
         "frequency_weighted_iou": "Frequency-weighted IoU",
     }
     tiles = [Figure(name, percent(metrics[key]), report.intervals.get(key)) for key, name in scores.items()]
-    tiles += [Figure("Pictures", count(metrics["images"])), Figure("Labelled pixels", count(metrics["pixels"]))]
+    tiles += [Figure("Pictures", count(metrics["images"])), Figure(*in_millions("Labelled pixels", metrics["pixels"]))]
     words = in_words(report.experiment, "IoU", metrics["class_iou"])
     return header(report.experiment, report.split, report.title, words, tiles)
 
