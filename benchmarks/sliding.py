@@ -33,8 +33,8 @@ from pixbox.results import Segmentation
 THREADS = 2
 OVERLAP = 0.25
 EQUAL = 0.995 if PRECISION == "bf16" else 0.999
-"""Least share of pixels with the same label where the windows lie alike; bf16 with BatchNorm folded rounds otherwise than
-without, and a network that was taught for a moment is undecided in many pixels."""
+"""Least share of pixels with the same label where the windows lie alike; bf16 with BatchNorm folded rounds otherwise
+than without, and a network that was taught for a moment is undecided in many pixels."""
 
 
 def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
