@@ -255,7 +255,7 @@ def test_a_mask_never_replaces_its_picture(tmp_path: Path) -> None:
 
 def test_too_little_memory_for_one_window_is_said(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif", scene(1500, 1500))
-    with pytest.raises(DataError, match=r"take 2\d MB of memory; 20 MB may be taken") as error:
+    with pytest.raises(DataError, match=r"take 3\d MB of memory; 20 MB may be taken") as error:
         predict_file(predictor(max_memory="20MB"), path, tmp_path / "x.png", [])
     assert "evaluation.window" in str(error.value)
 
@@ -331,3 +331,28 @@ def test_boxes_are_found_in_parts(tmp_path: Path, kind: str, monkeypatch: pytest
     assert isinstance(result, Detections)
     assert json.loads(files[0].read_text()) == expected.to_plain()  # type: ignore[union-attr]
     assert len(expected.to_plain()["boxes"]) > 10  # type: ignore[union-attr]
+
+
+def test_what_boxes_in_parts_are_said_to_need_is_enough_and_less_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    path = write_tiff(tmp_path / "scene.tif", scene(300, 400))
+
+    def finder(memory: str) -> Predictor:
+        experiment = Experiment.model_validate({
+            "name": "x", "task": "detection", "data": {"root": "nowhere", "size": [128, 128]},
+            "model": {"encoder": "test_resnet"}, "training": {"precision": "32"},
+            "evaluation": {"mode": "sliding", "max_memory": memory},
+        })  # fmt: skip
+        task: Any = build_task(experiment, LABELS)
+        return Predictor(LoadedRun(task, experiment, Position(0, 0, {}), Path("x.ckpt")), device="cpu")
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with pytest.raises(DataError) as caught:
+        predict_file(finder("1MB"), path, tmp_path / "scene.json", [])
+    needed = float(caught.value.faults[0].what.split(" take ")[1].split(" MB")[0])
+    assert predict_file(finder(f"{1.02 * needed:.2f}MB"), path, tmp_path / "scene.json", [])[1]
+    # Nothing is planned for the last tenth.
+    with pytest.raises(DataError, match="Even in parts"):
+        predict_file(finder(f"{0.95 * needed:.2f}MB"), path, tmp_path / "scene.json", [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -214,6 +215,8 @@ def _check_extras(raster: Raster, task: str, extras: Sequence[str]) -> None:
 
 def _too_little(predictor: Predictor, raster: Raster, needed: int, hint: str) -> DataError:
     height, width = raster.size_hw
+    # So much has to be allowed, with what the plan leaves free.
+    needed = math.ceil(needed / _PLANNED)
     allowed = write_amount(predictor.host_budget)
     what = (
         f"its {width} x {height} pixels take {write_amount(needed)} of memory; {allowed} may be taken "
@@ -346,7 +349,7 @@ def _plan_boxes(predictor: Predictor, raster: Raster) -> Plan:
     read += 9 * high * (raster.size_hw[1] if _by_rows(raster) else wide)
     network = _network_bytes(predictor, raster.size_hw)
     on_host = read + (network if predictor.device.type == "cpu" else 0)
-    if on_host > predictor.host_budget or network > predictor.budget:
+    if on_host > _PLANNED * predictor.host_budget or network > _PLANNED * predictor.budget:
         hint = "Even in parts. Allow more, or a smaller `evaluation.window`."
         raise _too_little(predictor, raster, max(on_host, network), hint)
     return Plan(None, hold, on_host)
