@@ -44,8 +44,6 @@ _MODELS: Mapping[str, dict[str, Any]] = {
 
 
 def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
-    # Of numbers too small for normal ones a trained network has many; pixbox trains without them.
-    torch.set_flush_denormal(True)
     train_hw, predict_hw, batch = ((64, 96), (64, 96), 2) if options.quick else (TRAIN_HW, PREDICT_HW, 8)
     with tempfile.TemporaryDirectory() as folder:
         pictures = camvid(options, batch, Path(folder))

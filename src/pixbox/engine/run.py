@@ -77,9 +77,6 @@ def train_experiment(
         TrainingError: the loss is no longer a number, or memory is exhausted.
     """
     quiet_lightning()
-    # Probabilities of sure pixels and their gradients are too small for normal numbers; a CPU computes with those
-    # in microcode: CamVid trained four times slower. Before the first tensor: threads take this over when they start.
-    torch.set_flush_denormal(True)
     run = RunFolder(folder)
     first_stage = RunFolder(folder / "first_stage")
     goes_on = resume and run.last.is_file()
