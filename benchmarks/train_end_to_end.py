@@ -198,7 +198,6 @@ def _pixbox(pair: SegmentationPair, work: Work, folder: Path) -> float:
 
     # As at the start of `pixbox train`.
     quiet_lightning()
-    torch.set_flush_denormal(True)
     run = RunFolder(folder)
     run.checkpoints.mkdir()
     waiting = _Waiting()

@@ -346,7 +346,7 @@ def _stack_padded(arrays: Sequence[NDArray[np.uint8]], fill: int | tuple[int, in
 def worker_count(asked: int | str, *, on_gpu: bool, pictures: int) -> int:
     """Processes that read pictures. On a CPU they take cores from the network, which needs them more: one of four.
 
-    Measured once on two cores, small pictures kept in memory: without a worker training was 5 % faster, more with tiny steps.
+    Measured once on two cores, small pictures kept in memory: a training without a worker was 5 % faster.
     """
     if isinstance(asked, int):
         return asked
