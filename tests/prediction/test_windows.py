@@ -8,27 +8,38 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from pixbox.networks.network import SegmentationNetwork
 from pixbox.prediction.pixels import SlidingWindows, many_looks
-from pixbox.prediction.windows import Window, blend_weights, lay_windows, starts, window_count, window_size
+from pixbox.prediction.windows import Window, blend_weights, lay_windows, starts, window_size
+from pixbox.tasks.segmentation import class_probabilities
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("length", "window"), [(5, 5), (6, 5), (64, 16), (65, 16), (100, 33), (1, 1), (4000, 512)])
+@pytest.mark.parametrize(
+    ("length", "window", "stride"),
+    [(5, 5, 1), (6, 5, 1), (64, 16, 4), (65, 16, 4), (67, 16, 16), (100, 33, 1), (1, 1, 1), (4000, 512, 32),
+     (30, 30, 32), (33, 32, 32), (704, 320, 16)],
+)  # fmt: skip
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.9])
 def test_windows_begin_at_the_start_end_at_the_end_and_share_what_was_asked(
-    length: int, window: int, overlap: float
+    length: int, window: int, stride: int, overlap: float
 ) -> None:
-    places = starts(length, window, overlap)
-    assert (places[0], places[-1]) == (0, length - window)
-    for before, after in itertools.pairwise(places):
-        # A shift is a whole number of pixels: half of one is rounded away.
-        assert 0 < after - before <= max(1, window * (1 - overlap)) + 0.5
-    fewest = 1 + int(np.ceil((length - window) / max(1, int(window * (1 - overlap)))))
-    assert len(places) == fewest
+    places = starts(length, window, overlap, stride)
+    assert places[0] == 0
+    assert 0 <= places[-1] - (length - window) < stride
+    step = max(1, int(window * (1 - overlap)))
+    assert all(0 < after - before <= step for before, after in itertools.pairwise(places))
+    if step < stride:
+        # The overlap comes first.
+        assert places[-1] == length - window
+    else:
+        assert all(place % stride == 0 for place in places)
+        # No more of them than steps on the grid need.
+        assert len(places) == 1 + int(np.ceil((length - window) / (step // stride * stride)))
 
 
 def test_sides_of_a_window_are_multiples_of_the_stride_but_no_longer_than_the_picture() -> None:
@@ -38,13 +49,15 @@ def test_sides_of_a_window_are_multiples_of_the_stride_but_no_longer_than_the_pi
 
 def test_windows_are_laid_row_by_row_and_cover_everything() -> None:
     seen = np.zeros((37, 50), int)
-    rows = list(lay_windows((37, 50), (16, 16), 0.25))
+    rows = list(lay_windows((37, 50), (16, 16), 0.25, 4))
     for row in rows:
         assert len({window.top for window in row}) == 1
         for window in row:
             seen[window.rows, window.columns] += 1
     assert seen.min() == 1
-    assert sum(map(len, rows)) == window_count((37, 50), (16, 16), 0.25)
+    # Rows at 0, 12 and 24, the last cut off at 37; columns at 0, 12, 24 and 36, the last cut off at 50.
+    assert [row[0].top for row in rows] == [0, 12, 24]
+    assert rows[-1][-1] == Window(24, 36, 13, 14)
 
 
 def test_the_middle_of_a_window_counts_most_and_its_border_a_little() -> None:
@@ -97,22 +110,54 @@ def test_windows_say_what_the_whole_says_away_from_their_borders(size_hw: tuple[
     found = slide(windows(local, 3, overlap=0.5), image)
     assert not found.isnan().any()
     cut = np.zeros(size_hw, bool)
-    for window in itertools.chain.from_iterable(lay_windows(size_hw, window_size((16, 20), 4, size_hw), 0.5)):
+    for window in itertools.chain.from_iterable(lay_windows(size_hw, window_size((16, 20), 4, size_hw), 0.5, 4)):
         for rows, columns in _borders(window, size_hw):
             cut[rows, columns] = True
     torch.testing.assert_close(found[:, ~cut], whole[:, ~cut], atol=1e-6, rtol=1e-5)
 
 
-def _borders(window: Window, size_hw: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+class Coarse(nn.Module):
+    """Mean colours of cells of 16 x 16 pixels, mixed with those of the cells around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 3, kernel_size=3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.interpolate(self.encoder(functional.avg_pool2d(x, 16)), scale_factor=16.0)
+
+
+@pytest.mark.parametrize("size_hw", [(160, 208), (170, 203), (65, 47), (144, 81)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
+def test_the_grid_of_a_network_lies_in_every_window_as_in_the_whole(size_hw: tuple[int, int], overlap: float) -> None:
+    torch.manual_seed(0)
+    network, image = SegmentationNetwork(Coarse(), stride=16), picture(*size_hw)
+
+    @torch.no_grad()
+    def look(images: Tensor) -> Tensor:
+        return class_probabilities(network(images))
+
+    whole = look(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
+    found = slide(windows(look, 3, stride=16, window_hw=(64, 48), overlap=overlap, blend="flat"), image)
+    cut = np.zeros(size_hw, bool)
+    # A border takes away what the cells along it see of their neighbours.
+    for window in itertools.chain.from_iterable(lay_windows(size_hw, window_size((64, 48), 16, size_hw), overlap, 16)):
+        for rows, columns in _borders(window, size_hw, 16):
+            cut[rows, columns] = True
+    torch.testing.assert_close(found[:, ~cut], whole[:, ~cut], atol=1e-6, rtol=1e-5)
+
+
+def _borders(window: Window, size_hw: tuple[int, int], depth: int = 1) -> Iterator[tuple[slice, slice]]:
     """The outermost pixels of a window, where that is not the picture's border."""
+    bottom, right = window.top + window.height, window.left + window.width
     if window.top > 0:
-        yield slice(window.top, window.top + 1), window.columns
-    if window.top + window.height < size_hw[0]:
-        yield slice(window.top + window.height - 1, window.top + window.height), window.columns
+        yield slice(window.top, window.top + depth), window.columns
+    if bottom < size_hw[0]:
+        yield slice(bottom - depth, bottom), window.columns
     if window.left > 0:
-        yield window.rows, slice(window.left, window.left + 1)
-    if window.left + window.width < size_hw[1]:
-        yield window.rows, slice(window.left + window.width - 1, window.left + window.width)
+        yield window.rows, slice(window.left, window.left + depth)
+    if right < size_hw[1]:
+        yield window.rows, slice(right - depth, right)
 
 
 @pytest.mark.parametrize("blend", ["gaussian", "flat"])
@@ -121,10 +166,11 @@ def test_every_pixel_is_the_weighted_mean_of_the_windows_that_hold_it(blend: str
     image, shape = picture(45, 70), (16, 20)
     sums, shares = np.zeros((2, 45, 70)), np.zeros((45, 70))
     weights = blend_weights(shape, blend)  # type: ignore[arg-type]
-    for window in itertools.chain.from_iterable(lay_windows((45, 70), shape, overlap)):
-        said = by_place(torch.zeros(1, 3, *shape))[0].numpy()
-        sums[:, window.rows, window.columns] += said * weights
-        shares[window.rows, window.columns] += weights
+    for window in itertools.chain.from_iterable(lay_windows((45, 70), shape, overlap, 4)):
+        said = by_place(torch.zeros(1, 3, window.height, window.width))[0].numpy()
+        counts = weights[: window.height, : window.width]
+        sums[:, window.rows, window.columns] += said * counts
+        shares[window.rows, window.columns] += counts
     found = slide(windows(by_place, 2, blend=blend, overlap=overlap), image)
     np.testing.assert_allclose(found.numpy(), sums / shares, atol=1e-5)
     torch.testing.assert_close(found.sum(dim=0), torch.ones(45, 70), atol=1e-5, rtol=0)

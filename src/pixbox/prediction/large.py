@@ -375,7 +375,7 @@ def _find_parts(predictor: Predictor, task: DetectionTask, raster: Raster) -> De
     with predictor.running():
         found = find_in_windows(
             predictor.find(task), read, raster.size_hw, predictor.window_hw(raster.size_hw), settings.overlap,
-            task.settings,
+            task.network.stride, task.settings,
         )  # fmt: skip
     boxes, classes, scores = (part.cpu().numpy() for part in (found.boxes_xyxy, found.classes, found.scores))
     blank = np.broadcast_to(np.zeros(3, dtype=np.uint8), (*raster.size_hw, 3))

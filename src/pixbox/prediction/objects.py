@@ -45,6 +45,7 @@ def find_in_windows(
     picture_hw: SizeHW,
     window_hw: SizeHW,
     overlap: float,
+    stride: int,
     settings: DetectionConfig,
 ) -> Selection:
     """What ``find`` finds in windows of a picture, in the picture's pixels.
@@ -52,7 +53,7 @@ def find_in_windows(
     A box that a window's border cuts is left out where it is small enough for another window to hold it whole.
     """
     parts = []
-    for window in chain.from_iterable(lay_windows(picture_hw, window_hw, overlap)):
+    for window in chain.from_iterable(lay_windows(picture_hw, window_hw, overlap, stride)):
         found = find(read(window))
         parts.append(_moved(_uncut(found, window, picture_hw, overlap), (window.left, window.top), (1.0, 1.0)))
     return merge(parts, settings)

@@ -105,24 +105,24 @@ class SlidingWindows:
     def _band(
         self, read: Read, picture_hw: SizeHW, window_hw: SizeHW, first: int, end: int
     ) -> Iterator[tuple[Window, Tensor]]:
-        high, wide = window_hw
+        (high, wide), (height, width) = window_hw, picture_hw
         weights = torch.from_numpy(blend_weights(window_hw, self.blend).copy()).to(self.device)
         # Channels last, as what networks say: adding across layouts takes three times as long.
         sums = torch.zeros(high, end - first, self.classes, device=self.device).permute(2, 0, 1)
         shares = torch.zeros(high, end - first, device=self.device)
-        tops = starts(picture_hw[0], high, self.overlap)
-        lefts = [left for left in starts(picture_hw[1], wide, self.overlap) if left < end and left + wide > first]
-        for top, below in zip(tops, [*tops[1:], picture_hw[0]], strict=True):
-            row = read(Window(top, lefts[0], high, lefts[-1] + wide - lefts[0]))
-            for begin in range(0, len(lefts), self.batch):
-                some = lefts[begin : begin + self.batch]
+        tops = starts(height, high, self.overlap, self.stride)
+        lefts = [left for left in starts(width, wide, self.overlap, self.stride) if left < end and left + wide > first]
+        for top, below in zip(tops, [*tops[1:], height], strict=True):
+            rows = min(high, height - top)
+            row = read(Window(top, lefts[0], rows, min(lefts[-1] + wide, width) - lefts[0]))
+            for some in self._together(lefts, width - wide):
                 windows = np.stack([row[:, left - lefts[0] : left - lefts[0] + wide] for left in some])
                 said = self.look(torch.from_numpy(windows).to(self.device).permute(0, 3, 1, 2))
                 for left, probabilities in zip(some, said, strict=True):
                     inside = slice(max(left, first) - left, min(left + wide, end) - left)
                     target = slice(max(left, first) - first, min(left + wide, end) - first)
-                    sums[:, :, target].addcmul_(probabilities[:, :, inside], weights[:, inside])
-                    shares[:, target] += weights[:, inside]
+                    sums[:, :rows, target].addcmul_(probabilities[:, :, inside], weights[:rows, inside])
+                    shares[:rows, target] += weights[:rows, inside]
             done = below - top
             yield Window(top, first, done, end - first), sums[:, :done].div_(shares[:done])
             # What the next row of windows sees too moves up.
@@ -130,3 +130,11 @@ class SlidingWindows:
                 rest = held[..., done:, :]
                 held[..., : high - done, :] = rest if high <= 2 * done else rest.clone()
                 held[..., high - done :, :] = 0
+
+    def _together(self, lefts: list[int], last_whole: int) -> Iterator[list[int]]:
+        """The windows of a row that go through the network together. One that the picture's end cuts goes alone."""
+        whole = [left for left in lefts if left <= last_whole]
+        for begin in range(0, len(whole), self.batch):
+            yield whole[begin : begin + self.batch]
+        if len(whole) < len(lefts):
+            yield lefts[len(whole) :]

@@ -330,6 +330,7 @@ class Predictor:
                 (content.shape[0], content.shape[1]),
                 window_hw,
                 settings.overlap,
+                task.network.stride,
                 task.settings,
             )
             return task.in_original(found, placement)

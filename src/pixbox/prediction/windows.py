@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,23 +44,33 @@ def window_size(asked: SizeHW, stride: int, picture_hw: SizeHW) -> SizeHW:
     return height, width
 
 
-def starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where the windows along one side of ``length`` pixels begin: evenly, the first at 0, the last at the end.
+def starts(length: int, window: int, overlap: float, stride: int) -> list[int]:
+    """Where the windows along one side of ``length`` pixels begin: the first at 0, all at multiples of ``stride``.
 
-    ``window`` is at most ``length``; neighbours share at least ``overlap``, in [0, 1), of a window.
+    ``window`` is a multiple of the stride, or all of the length. Neighbours share at least ``overlap``, in [0, 1), of a
+    window. The last one ends at the side's end or, where the side is no multiple of the stride, less than one stride
+    behind it. A network pads what it sees of a picture to the same place, so that in every window its grid lies as
+    in the whole, and away from borders it says the same. An overlap that asks for steps shorter than the stride gets
+    them, off the grid.
     """
-    step = max(1, int(window * (1 - overlap)))
-    count = 1 + -(-(length - window) // step)
-    if count == 1:
+    if window >= length:
         return [0]
-    return [round(index * (length - window) / (count - 1)) for index in range(count)]
+    step = max(1, int(window * (1 - overlap)))
+    grid = stride if step >= stride else 1
+    most = -(-length // grid) - window // grid
+    steps = -(-most // (step // grid))
+    return [round(index * most / steps) * grid for index in range(steps + 1)]
 
 
-def lay_windows(picture_hw: SizeHW, window_hw: SizeHW, overlap: float) -> Iterator[list[Window]]:
-    """Windows that together cover a picture, row by row, each row from left to right."""
-    lefts = starts(picture_hw[1], window_hw[1], overlap)
-    for top in starts(picture_hw[0], window_hw[0], overlap):
-        yield [Window(top, left, *window_hw) for left in lefts]
+def lay_windows(picture_hw: SizeHW, window_hw: SizeHW, overlap: float, stride: int) -> Iterator[list[Window]]:
+    """Windows that together cover a picture, row by row, each row from left to right.
+
+    Those that would reach past the picture's end are cut off there.
+    """
+    (high, wide), (height, width) = window_hw, picture_hw
+    lefts = starts(width, wide, overlap, stride)
+    for top in starts(height, high, overlap, stride):
+        yield [Window(top, left, min(high, height - top), min(wide, width - left)) for left in lefts]
 
 
 @lru_cache(maxsize=8)
@@ -84,8 +93,3 @@ def _bell(side: int) -> NDArray[np.float64]:
     bell = np.exp(-0.5 * (away / (_SIGMA * side)) ** 2)
     # Along each side on its own: at the picture's border too, windows must pass into each other smoothly.
     return np.asarray(np.maximum(bell / bell.max(), _LEAST))
-
-
-def window_count(picture_hw: SizeHW, window_hw: SizeHW, overlap: float) -> int:
-    """How many windows cover a picture."""
-    return math.prod(len(starts(length, side, overlap)) for length, side in zip(picture_hw, window_hw, strict=True))
