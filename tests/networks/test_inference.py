@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from pixbox.config import ModelConfig
 from pixbox.networks.build import build_classifier, build_detector, build_network
-from pixbox.networks.inference import computes_bf16, fold_batch_norms, for_inference
+from pixbox.networks.inference import _PackedConvolution, computes_bf16, fold_batch_norms, for_inference
 from pixbox.networks.layers import LenientBatchNorm2d
 from pixbox.networks.network import Network, SegmentationNetwork
 from pixbox.networks.segnet import SegNet
@@ -98,6 +98,25 @@ def test_the_other_networks_answer_the_same_without_their_batch_norms(kind: str)
 def test_every_architecture_answers_the_same_in_its_fast_form(network: SegmentationNetwork) -> None:
     whole = with_statistics(copy.deepcopy(network))
     assert_same_answers(for_inference(whole, "32"), whole, pictures())
+
+
+@pytest.mark.parametrize("precision", ["32", pytest.param("bf16", marks=BF16)])
+@pytest.mark.parametrize("kind", ["retinanet, BatchNorm", "retinanet, GroupNorm"])
+def test_answers_do_not_depend_on_the_sizes_met_before(kind: str, precision: str) -> None:
+    whole = with_statistics(OTHERS[kind]())
+    fast = for_inference(whole, precision)
+    sizes = [pictures(97, 133), pictures(64, 80), pictures(130, 70)]
+    first = [answers(fast, images) for images in sizes]
+    # Some sizes again and again, so that weights are laid out for them, then others.
+    for index in (0, 0, 1, 1, 0, 2, 2, 1, 1, 0, 0):
+        for again, once in zip(answers(fast, sizes[index]), first[index], strict=True):
+            assert torch.equal(again, once)
+    packed = [module for module in fast.modules() if isinstance(module, _PackedConvolution)]
+    assert len(packed) > 20
+    # What is called once keeps the last two sizes; a head's tower meets every level of both, some alike.
+    kept = [sum(layout is not None for layout in module._layouts.values()) for module in packed]
+    assert kept[0] == min(kept) == 2
+    assert 2 < max(kept) <= 8
 
 
 @BF16

@@ -34,6 +34,8 @@ _WITH_WIDE_SUMS = (nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention)
 """Transformers and their like add every block to a sum that autocast keeps in float32; in bf16 it loses digits."""
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "swish", nn.Hardswish: "hardswish"}
 """What oneDNN computes within a convolution, by its names."""
+_SIZES = 2
+"""Sizes of pictures for which weights are kept as the kernels read them: full batches, and what is left."""
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -141,24 +143,46 @@ class _PackedConvolution(nn.Module):
     """A convolution and the activation after it as one operation of oneDNN, whose weights lie as its kernels read them.
 
     Otherwise they would be laid out anew in every call, and the activation would read and write everything once more.
+    Which layout the kernels read depends on the input's size, and weights in the layout of another size cost many times
+    the convolution. So there is one for each size, from the second time it is met, and the oldest give way.
+
+    Args:
+        convolution: what is to be computed.
+        activation: oneDNN's name for what follows it.
+        sizes: how many layouts are kept.
     """
 
-    def __init__(self, convolution: nn.Conv2d, activation: str = "none") -> None:
+    def __init__(self, convolution: nn.Conv2d, activation: str, sizes: int) -> None:
         super().__init__()
         self._geometry = (
             list(convolution.padding), list(convolution.stride), list(convolution.dilation), convolution.groups,
         )  # fmt: skip
-        weight = convolution.weight.detach()
-        # Neither parameter nor buffer: a tensor in such a layout can be neither moved nor copied.
-        self._weight: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *self._geometry)
+        self._weight = convolution.weight.detach()
         self._bias = None if convolution.bias is None else convolution.bias.detach()
         self._activation = activation
+        self._sizes = sizes
+        # Neither parameters nor buffers: a tensor in such a layout can be neither moved nor copied.
+        self._layouts: dict[torch.Size, Tensor | None] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, self._bias, *self._geometry, self._activation, [], ""
+            x, self._weight_for(x.shape), self._bias, *self._geometry, self._activation, [], ""
         )
         return found
+
+    def forget_layouts(self) -> None:
+        """Free what was laid out for the sizes met so far."""
+        self._layouts.clear()
+
+    def _weight_for(self, size: torch.Size) -> Tensor:
+        known = size in self._layouts
+        layout = self._layouts.pop(size, None)
+        if known and layout is None:
+            layout = torch.ops.aten.mkldnn_reorder_conv2d_weight(self._weight.to_mkldnn(), *self._geometry, list(size))
+        self._layouts[size] = layout
+        if len(self._layouts) > self._sizes:
+            del self._layouts[next(iter(self._layouts))]
+        return self._weight if layout is None else layout
 
 
 def _pack(network: Network) -> None:
@@ -168,16 +192,20 @@ def _pack(network: Network) -> None:
     if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
         return
     followers = dict(_exclusive_pairs(network, _can_be_packed, lambda module: type(module) in _ACTIVATIONS))
-    once = _registered_once(network)
+    once, calls = _registered_once(network), _calls(network)
     for name, module in list(network.named_modules()):
         if module not in once or not _can_be_packed(module):
             continue
         assert isinstance(module, nn.Conv2d)
         after = followers.get(name)
         activation = None if after is None else network.get_submodule(after)
-        packed = _PackedConvolution(module, "none" if activation is None else _ACTIVATIONS[type(activation)])
+        packed = _PackedConvolution(
+            module, "none" if activation is None else _ACTIVATIONS[type(activation)], _SIZES * calls[module]
+        )
         former = module if activation is None else nn.Sequential(module, copy.copy(activation))
-        if _same_layers(former, packed, module):
+        # The second time it computes with weights laid out.
+        if _same_layers(former, packed, module) and _same_layers(former, packed, module):
+            packed.forget_layouts()
             network.set_submodule(name, packed)
             if after is not None:
                 network.set_submodule(after, nn.Identity())
@@ -304,6 +332,22 @@ def _exclusive_pairs(
     for value in tree_leaves(found):
         witness.seen(value)
     return list(witness.pairs())
+
+
+@torch.inference_mode()
+def _calls(network: Network) -> Counter[nn.Module]:
+    """How often each module is called for one picture."""
+    calls: Counter[nn.Module] = Counter()
+    hooks = [
+        module.register_forward_hook(lambda called, inputs, found: calls.update([called]))
+        for module in network.modules()
+    ]
+    try:
+        network(_picture(network, 0))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
 
 
 def _registered_once(network: nn.Module) -> set[nn.Module]:
