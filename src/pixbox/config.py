@@ -521,7 +521,11 @@ class TrainingConfig(Section):
     clip_value: Annotated[NonNegative, Field(description="Largest absolute entry of the gradient; 0: off.")] = 0.0
     ema: Annotated[
         float,
-        Field(ge=0, lt=1, description="Decay per step of averaged weights (0.999), used to evaluate; 0: off."),
+        Field(
+            ge=0,
+            lt=1,
+            description="Decay per step of averaged weights (0.999; less in the first steps), used to evaluate; 0: off.",
+        ),
     ] = 0.0
     devices: Annotated[
         Count | Literal["auto"],
