@@ -137,6 +137,24 @@ def test_legend_names_only_what_the_pictures_show(make_report, tmp_path):
     assert legend.startswith("most to learn.roadbuildingtreecorrectwrongignored")
 
 
+def test_learning_rates_that_run_alike_are_one_line(make_report, tmp_path):
+    def row(step, encoder, decoder):
+        rates = {
+            "lr_encoder": encoder,
+            "lr_encoder_no_decay": encoder,
+            "lr_decoder": decoder,
+            "lr_decoder_no_decay": decoder,
+        }
+        return {"epoch": step, "step": step, **rates}
+
+    page = page_of(make_report(NAMES, history=[row(1, 0.01, 0.01), row(2, 0.005, 0.005)]), tmp_path)
+    assert "encoder and decoder: 0.005 at 2" in page.text
+    assert "no_decay" not in page.text
+    page = page_of(make_report(NAMES, history=[row(1, 0.001, 0.01), row(2, 0.0005, 0.005)]), tmp_path)
+    for words in ("encoder: 0.0005 at 2", "decoder: 0.005 at 2"):
+        assert words in page.text
+
+
 def test_curves_leave_out_what_was_not_measured(make_report, tmp_path):
     report = make_report(NAMES)
     page = page_of(report, tmp_path)

@@ -276,7 +276,9 @@ def boundaries(labels: LabelMap, boundary: Mapping[str, float | None]) -> str:
 
 def training_curves(experiment: Experiment, history: History) -> str:
     """Loss, scores and learning rates over the epochs, as far as the run wrote them down: the rows of metrics.csv."""
-    rates = list(dict.fromkeys(name for row in history for name in row if name == "lr" or name.startswith("lr_")))
+    # Weights that do not decay learn at the same rate as those beside them.
+    rates = list(dict.fromkeys(name for row in history for name in row
+                               if name.startswith("lr") and not name.endswith("_no_decay")))  # fmt: skip
     plans: list[tuple[str, Mapping[str, str], Callable[[float], str]]] = [
         ("Loss", {"train_loss": "training", "val_loss": "validation"}, lambda value: f"{value:.3g}"),
         (
@@ -289,7 +291,12 @@ def training_curves(experiment: Experiment, history: History) -> str:
     charts = []
     for title, columns, format_y in plans:
         ceiling = 1.0 if columns.keys() <= SCORE_NAMES.keys() else math.inf
-        series = [Series(name, course) for column, name in columns.items() if (course := points(history, column))]
+        # What runs alike is one line.
+        alike: dict[tuple[tuple[float, float], ...], list[str]] = {}
+        for column, name in columns.items():
+            if course := points(history, column):
+                alike.setdefault(tuple(course), []).append(name)
+        series = [Series(" and ".join(names), list(course)) for course, names in alike.items()]
         if series:
             charts.append(line_chart(title, "epoch", series, format_y, ceiling))
     if not charts:
