@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from pixbox.config import ModelConfig
 from pixbox.networks.build import build_classifier, build_detector, build_network
-from pixbox.networks.inference import _PackedConvolution, computes_bf16, fold_batch_norms, for_inference
+from pixbox.networks.inference import _PackedConvolution, computes_bf16, fold_batch_norms, for_inference, layout_bytes
 from pixbox.networks.layers import LenientBatchNorm2d
 from pixbox.networks.network import Network, SegmentationNetwork
 from pixbox.networks.segnet import SegNet
@@ -111,12 +111,12 @@ def test_answers_do_not_depend_on_the_sizes_met_before(kind: str, precision: str
     for index in (0, 0, 1, 1, 0, 2, 2, 1, 1, 0, 0):
         for again, once in zip(answers(fast, sizes[index]), first[index], strict=True):
             assert torch.equal(again, once)
+    # Weights lie as the last size wants them, except in heads, which meet every level of a picture.
     packed = [module for module in fast.modules() if isinstance(module, _PackedConvolution)]
-    assert len(packed) > 20
-    # What is called once keeps the last two sizes; a head's tower meets every level of both, some alike.
-    kept = [sum(layout is not None for layout in module._layouts.values()) for module in packed]
-    assert kept[0] == min(kept) == 2
-    assert 2 < max(kept) <= 8
+    kept = [module for module in packed if module._laid_out[1] is not None]
+    assert len(kept) > 20
+    assert 8 <= len(packed) - len(kept) <= 10
+    assert layout_bytes(fast) == sum(module._weight.nbytes for module in kept)
 
 
 @BF16

@@ -34,8 +34,6 @@ _WITH_WIDE_SUMS = (nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention)
 """Transformers and their like add every block to a sum that autocast keeps in float32; in bf16 it loses digits."""
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "swish", nn.Hardswish: "hardswish"}
 """What oneDNN computes within a convolution, by its names."""
-_SIZES = 2
-"""Sizes of pictures for which weights are kept as the kernels read them: full batches, and what is left."""
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -144,15 +142,15 @@ class _PackedConvolution(nn.Module):
 
     Otherwise they would be laid out anew in every call, and the activation would read and write everything once more.
     Which layout the kernels read depends on the input's size, and weights in the layout of another size cost many times
-    the convolution. So there is one for each size, from the second time it is met, and the oldest give way.
+    the convolution. So they are laid out for the size met last, when it is met again.
 
     Args:
         convolution: what is to be computed.
         activation: oneDNN's name for what follows it.
-        sizes: how many layouts are kept.
+        lay_out: False where one picture calls it with several sizes.
     """
 
-    def __init__(self, convolution: nn.Conv2d, activation: str, sizes: int) -> None:
+    def __init__(self, convolution: nn.Conv2d, activation: str, *, lay_out: bool) -> None:
         super().__init__()
         self._geometry = (
             list(convolution.padding), list(convolution.stride), list(convolution.dilation), convolution.groups,
@@ -160,29 +158,44 @@ class _PackedConvolution(nn.Module):
         self._weight = convolution.weight.detach()
         self._bias = None if convolution.bias is None else convolution.bias.detach()
         self._activation = activation
-        self._sizes = sizes
-        # Neither parameters nor buffers: a tensor in such a layout can be neither moved nor copied.
-        self._layouts: dict[torch.Size, Tensor | None] = {}
+        self._lay_out = lay_out
+        # Neither parameter nor buffer: a tensor in such a layout can be neither moved nor copied.
+        self._laid_out: tuple[torch.Size, Tensor | None] = (torch.Size(), None)
+
+    @property
+    def layout_bytes(self) -> int:
+        """What the weights take once more when they are laid out."""
+        return self._weight.nbytes if self._lay_out else 0
+
+    def forget_layout(self) -> None:
+        """Free what was laid out."""
+        self._laid_out = (torch.Size(), None)
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight_for(x.shape), self._bias, *self._geometry, self._activation, [], ""
+            x, self._weight_for(x), self._bias, *self._geometry, self._activation, [], ""
         )
         return found
 
-    def forget_layouts(self) -> None:
-        """Free what was laid out for the sizes met so far."""
-        self._layouts.clear()
+    def _weight_for(self, x: Tensor) -> Tensor:
+        if not self._lay_out:
+            return self._weight
+        # Read and written as one, because threads may share the network.
+        size, layout = self._laid_out
+        if size != x.shape[2:]:
+            self._laid_out = (x.shape[2:], None)
+            return self._weight
+        if layout is None:
+            layout = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+                self._weight.to_mkldnn(), *self._geometry, list(x.shape)
+            )
+            self._laid_out = (size, layout)
+        return layout
 
-    def _weight_for(self, size: torch.Size) -> Tensor:
-        known = size in self._layouts
-        layout = self._layouts.pop(size, None)
-        if known and layout is None:
-            layout = torch.ops.aten.mkldnn_reorder_conv2d_weight(self._weight.to_mkldnn(), *self._geometry, list(size))
-        self._layouts[size] = layout
-        if len(self._layouts) > self._sizes:
-            del self._layouts[next(iter(self._layouts))]
-        return self._weight if layout is None else layout
+
+def layout_bytes(network: nn.Module) -> int:
+    """What a network that is ready for inference takes beside its weights once it has met a size twice."""
+    return sum(module.layout_bytes for module in network.modules() if isinstance(module, _PackedConvolution))
 
 
 def _pack(network: Network) -> None:
@@ -200,12 +213,12 @@ def _pack(network: Network) -> None:
         after = followers.get(name)
         activation = None if after is None else network.get_submodule(after)
         packed = _PackedConvolution(
-            module, "none" if activation is None else _ACTIVATIONS[type(activation)], _SIZES * calls[module]
+            module, "none" if activation is None else _ACTIVATIONS[type(activation)], lay_out=calls[module] == 1
         )
         former = module if activation is None else nn.Sequential(module, copy.copy(activation))
         # The second time it computes with weights laid out.
         if _same_layers(former, packed, module) and _same_layers(former, packed, module):
-            packed.forget_layouts()
+            packed.forget_layout()
             network.set_submodule(name, packed)
             if after is not None:
                 network.set_submodule(after, nn.Identity())

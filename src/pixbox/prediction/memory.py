@@ -95,7 +95,8 @@ class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
+            # Weights in a layout of oneDNN's have no storage, and are not the picture's (``layout_bytes``).
+            if isinstance(tensor, Tensor) and not tensor.is_mkldnn:
                 self._count(tensor.untyped_storage())
         return made
 

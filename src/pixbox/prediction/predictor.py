@@ -22,6 +22,7 @@ from pixbox.config import EvaluationConfig
 from pixbox.data.dataset import fit_whole, pixel_reading
 from pixbox.data.images import read_image
 from pixbox.errors import ConfigError
+from pixbox.networks.inference import layout_bytes
 from pixbox.prediction.memory import ALWAYS_WHOLE, bytes_per_pixel, memory_budget, write_amount
 from pixbox.prediction.objects import Find, find_in_windows, find_many
 from pixbox.prediction.pixels import Look, SlidingWindows, many_looks
@@ -239,7 +240,8 @@ class Predictor:
 
     def network_bytes(self, size_hw: tuple[int, int]) -> int:
         """Bytes that looking at one picture of this size takes, with all that is asked for."""
-        return int(max(self.settings.scales) ** 2 * size_hw[0] * size_hw[1] * self._bytes_per_pixel)
+        pixels = max(self.settings.scales) ** 2 * size_hw[0] * size_hw[1]
+        return int(pixels * self._bytes_per_pixel) + layout_bytes(self.task.network)
 
     @cached_property
     def budget(self) -> int:
