@@ -101,13 +101,18 @@ class Dice(SegmentationLoss):
         return _labelled_pictures(target)
 
     def sums(self, logits: Tensor, target: Tensor) -> Tensor:
-        p = _softmax(logits)
-        classes = torch.arange(p.shape[1], dtype=torch.uint8, device=p.device)
-        truth = target.unsqueeze(1) == classes[:, None, None]
-        true_area = truth.sum(dim=(2, 3))
-        # Products and sums, not matrix products: autocast would compute those in half precision.
-        overlap = (p * truth).sum(dim=(2, 3))
-        predicted_area = (p * (target != IGNORE).unsqueeze(1)).sum(dim=(2, 3))
+        # (B, pixels, N), without a copy in either layout; nothing else has as many numbers.
+        p = _softmax(logits).permute(0, 2, 3, 1).flatten(1, 2)
+        labelled = (target != IGNORE).flatten(1)
+        true_class = target.flatten(1).long().masked_fill(~labelled, 0)
+        true_area = torch.zeros(p.shape[0], p.shape[2], dtype=torch.int64, device=p.device)
+        true_area = true_area.scatter_add(1, true_class, labelled.long())
+        # Added up in float64: one by one, a large picture's would lose digits.
+        of_truth = p.gather(2, true_class.unsqueeze(2)).squeeze(2).double() * labelled
+        overlap = torch.zeros_like(true_area, dtype=torch.float64).scatter_add(1, true_class, of_truth).to(p.dtype)
+        # Autocast would compute this product in half precision.
+        with torch.autocast(p.device.type, enabled=False):
+            predicted_area = torch.bmm(labelled.unsqueeze(1).to(p.dtype), p).squeeze(1)
         # A class that is present has an area of at least one pixel, so the bound moves only terms that are dropped.
         dice = 2 * overlap / (predicted_area + true_area).clamp_min(1)
         present = true_area > 0
